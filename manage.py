@@ -1,0 +1,15 @@
+#!/usr/bin/env python
+"""Runs a management command with the login it needs: migrations as the operator, everything else as the worker."""
+
+import os
+import sys
+
+OPERATOR_COMMANDS = {"migrate", "migrate_schemas", "dbshell", "prepare"}
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] in OPERATOR_COMMANDS:
+        os.environ["CLOISTER_LOGIN"] = "operator"
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workspace.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)

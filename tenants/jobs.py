@@ -1,0 +1,263 @@
+"""Background jobs bound to a workspace: RQ with a tenant in every job, JSON instead of pickle, and functions by name.
+
+Redis is not trusted: a job runs only a function registered here with `@task`, with ids as its arguments, inside the
+tenant that the job names; a job without a tenant raises. The database is the truth: what Redis loses, the sweepers
+registered with `on_worker_start` queue again.
+"""
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import django_rq
+from django.db import close_old_connections, connection
+from django_rq.queues import DjangoRQ
+from rq import SimpleWorker, Worker
+from rq.exceptions import NoSuchJobError
+from rq.executions import Execution
+from rq.job import Job, JobStatus
+
+from tenants.context import NoTenant, current_tenant, workspace
+from tenants.models import Tenant
+from tenants.privacy import describe_exception
+
+logger = logging.getLogger(__name__)
+
+QUEUES = ("default", "ingest")  # in order of priority
+PUBLIC = "public"
+HEARTBEAT_SECONDS = 5
+RESULT_SECONDS = 300
+
+_tasks: dict[str, Callable[..., Any]] = {}
+_sweepers: list[Callable[[], None]] = []
+_public_sweepers: list[Callable[[], None]] = []
+
+
+def task(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Allow jobs to run `function`, under its dotted name."""
+    _tasks[f"{function.__module__}.{function.__qualname__}"] = function
+    return function
+
+
+def on_worker_start(function: Callable[[], None]) -> Callable[[], None]:
+    """Run `function` inside every active workspace when a worker starts, and every minute or so while it is idle."""
+    _sweepers.append(function)
+    return function
+
+
+def on_worker_start_public(function: Callable[[], None]) -> Callable[[], None]:
+    """The same for what belongs to the installation: runs once, in public context."""
+    _public_sweepers.append(function)
+    return function
+
+
+# ---------------------------------------------------------------- putting jobs in
+
+
+def job_key(job_id: str, tenant: UUID | None = None) -> str:
+    """The id in Redis: prefixed with the workspace, so that no workspace can name another's job."""
+    return f"{tenant.hex if tenant else PUBLIC}-{job_id}"
+
+
+def enqueue(function: str, *args: str | int, job_id: str, queue: str = "default", timeout: int = 3600) -> str:
+    """Queue a registered task for the current workspace once the transaction commits. Returns the id in Redis."""
+    return _enqueue(current_tenant().id, function, args, job_id, queue, timeout)
+
+
+def enqueue_public(function: str, *args: str | int, job_id: str, timeout: int = 600) -> str:
+    """Queue a registered task that works on the installation, not inside a workspace (provisioning)."""
+    return _enqueue(None, function, args, job_id, "default", timeout)
+
+
+def _enqueue(tenant: UUID | None, function: str, args: tuple, job_id: str, queue: str, timeout: int) -> str:
+    if not all(isinstance(arg, str | int) for arg in args):
+        raise TypeError("a job's arguments are ids: strings or integers, never content")
+    key = job_key(job_id, tenant)
+    django_rq.get_queue(queue).enqueue_call(
+        function,
+        args=args,
+        job_id=key,
+        timeout=timeout,
+        result_ttl=RESULT_SECONDS,
+        failure_ttl=7 * 24 * 3600,
+        description=f"{function} {key}",
+        meta={"tenant": str(tenant) if tenant else PUBLIC},
+    )
+    return key
+
+
+def in_flight(job_id: str, queue: str = "ingest") -> bool:
+    """Whether the current workspace's job waits in its queue or runs in a worker that is alive."""
+    return is_in_flight(job_key(job_id, current_tenant().id), queue)
+
+
+def is_in_flight(key: str, queue_name: str) -> bool:
+    queue = django_rq.get_queue(queue_name)
+    try:
+        job = queue.job_class.fetch(key, connection=queue.connection, serializer=queue.serializer)
+        status = job.get_status(refresh=False)
+    except (NoSuchJobError, ValueError):
+        return False
+    if status == JobStatus.STARTED:
+        return _worker_is_alive(job.worker_name)
+    # the list is asked, not the status: a worker killed between taking a job and starting it leaves the status behind
+    return status == JobStatus.QUEUED and queue.connection.lpos(queue.key, key) is not None
+
+
+def _worker_is_alive(name: str | None) -> bool:
+    if not name:
+        return False
+    queue = django_rq.get_queue(QUEUES[0])
+    worker = Worker.find_by_key(f"rq:worker:{name}", connection=queue.connection, serializer=queue.serializer)
+    if worker is None:
+        return False
+    if worker.hostname == socket.gethostname() and worker.pid:
+        try:
+            os.kill(worker.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+    return True  # on another machine its heartbeat, which expires, is what we know
+
+
+# ---------------------------------------------------------------- running them
+
+
+class TenantJob(Job):
+    """A job that enters its workspace, runs a registered task, and leaves; callbacks and webhooks named in Redis never run."""
+
+    def _in_tenant(self, run: Callable[[], Any]) -> Any:
+        named = (self.meta or {}).get("tenant")
+        if not named:
+            raise NoTenant("a job without a tenant: enqueue it through tenants.jobs")
+        close_old_connections()
+        connection.set_schema_to_public()
+        try:
+            if named == PUBLIC:
+                return run()
+            tenant = Tenant.objects.get(pk=UUID(named), status=Tenant.Status.ACTIVE)
+            with workspace(tenant):
+                return run()
+        finally:
+            connection.set_schema_to_public()
+            close_old_connections()
+
+    def _execute(self) -> Any:
+        function = _tasks.get(self.func_name)
+        if function is None:
+            raise PermissionError(f"{self.func_name} is not a registered task")
+        self._in_tenant(lambda: function(*self.args))
+        return None  # results live in the database, never in Redis
+
+    def execute_success_callback(self, *args: Any) -> None:
+        return
+
+    def execute_failure_callback(self, *args: Any) -> None:
+        return
+
+    def execute_stopped_callback(self, *args: Any) -> None:
+        return
+
+    def send_webhooks(self, *args: Any, **kwargs: Any) -> None:
+        return
+
+
+class TenantQueue(DjangoRQ):
+    """Refuses a job without a tenant when it is put in, not only when it runs."""
+
+    def original_enqueue_call(self, *args: Any, **kwargs: Any) -> Job:
+        if not (kwargs.get("meta") or {}).get("tenant"):
+            raise NoTenant("a job without a tenant: enqueue it through tenants.jobs")
+        return super().original_enqueue_call(*args, **kwargs)
+
+
+class HotWorker(SimpleWorker):
+    """Runs jobs in its own process, so that the model stays loaded, with a heartbeat of its own while one runs.
+
+    A forked child of a process with a warm model may hang, and RQ's in-process worker sends no heartbeat during a job:
+    its death would be noticed only when the job's time-out is over.
+    """
+
+    def get_heartbeat_ttl(self, job: Job) -> int:
+        return HEARTBEAT_SECONDS * 6
+
+    def execute_job(self, job: Job, queue: Any) -> None:
+        execution = self.prepare_execution(job)
+        stop = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(job, execution, stop), daemon=True, name="heartbeat")
+        beat.start()
+        try:
+            self.perform_job(job, queue)
+        finally:
+            stop.set()
+            beat.join()
+            self.set_state("idle")
+
+    def _beat(self, job: Job, execution: Execution, stop: threading.Event) -> None:
+        ttl = self.get_heartbeat_ttl(job)
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                with self.connection.pipeline() as pipeline:
+                    self.heartbeat(ttl, pipeline=pipeline)
+                    execution.heartbeat(job.started_job_registry, ttl, pipeline=pipeline)
+                    pipeline.execute()
+            except Exception as error:  # Redis away for a moment must not end the job
+                logger.warning("heartbeat failed: %s", describe_exception(error))
+
+    def handle_exception(self, job: Job, *exc_info: Any) -> None:
+        """RQ would log and store the message and arguments, which may hold what is to stay private."""
+        logger.error("job %s failed: %s", job.id, describe_exception(exc_info[1]))
+
+    def handle_job_failure(self, job: Job, queue: Any, started_job_registry: Any = None, exc_string: str = "") -> None:
+        error = sys.exc_info()[1]
+        super().handle_job_failure(job, queue, started_job_registry, describe_exception(error) if error else "abandoned")
+
+    def run_maintenance_tasks(self) -> None:
+        release_jobs_of_dead_workers()
+        super().run_maintenance_tasks()
+        sweep()
+
+
+def release_jobs_of_dead_workers() -> int:
+    """Take what dead workers held out of RQ's registry; the sweepers queue it again from the database."""
+    released = 0
+    for name in QUEUES:
+        queue = django_rq.get_queue(name)
+        registry = queue.started_job_registry
+        for member in queue.connection.zrange(registry.key, 0, -1):
+            job_id = member.decode().partition(":")[0]
+            try:
+                job = queue.job_class.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
+            except (NoSuchJobError, ValueError):
+                queue.connection.zrem(registry.key, member)
+                continue
+            if not _worker_is_alive(job.worker_name):
+                queue.connection.zrem(registry.key, member)
+                job.delete(remove_from_queue=True)
+                released += 1
+    return released
+
+
+def sweep() -> None:
+    """Run the registered sweepers: public ones once, the others in every active workspace. One failing stops no other."""
+    close_old_connections()
+    connection.set_schema_to_public()
+    for sweeper in _public_sweepers:
+        _guarded(sweeper)
+    for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE):
+        with workspace(tenant):
+            for sweeper in _sweepers:
+                _guarded(sweeper)
+
+
+def _guarded(sweeper: Callable[[], None]) -> None:
+    try:
+        sweeper()
+    except Exception as error:
+        logger.error("%s failed: %s", sweeper.__qualname__, describe_exception(error))

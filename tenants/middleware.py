@@ -1,0 +1,122 @@
+"""Which workspace a request is for, and whether it may be: two stages around Django's own middleware.
+
+*Resolve* comes first and reads only the address: `/w/<slug>/…` on a known host, or a hostname that is a workspace's own.
+*Activate* comes last, when the person is known: membership, then the connection becomes the tenant's schema and role.
+Everything in between (sessions, sign-in, CSRF) runs in public context.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.db import connection
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotFound,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.urls import get_script_prefix, set_script_prefix, set_urlconf
+
+from tenants.models import Domain, Membership, Tenant
+
+PREFIX = "/w/"
+PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+
+class ResolveTenant:
+    """First of all. Sets `request.workspace_address`: None (public), a slug, or the id of the host's tenant."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        connection.set_schema_to_public()
+        host = request.get_host().rpartition("@")[2]
+        host = (host[: host.index("]") + 1] if host.startswith("[") else host.partition(":")[0]).lower().rstrip(".")
+        address: dict[str, Any] | None = None
+        script = ""
+        if host in settings.HOSTS:
+            if request.path_info.startswith(PREFIX):
+                slug, slash, rest = request.path_info[len(PREFIX) :].partition("/")
+                if not slash:
+                    return HttpResponseRedirect(f"{PREFIX}{slug}/")
+                address, script = {"tenant__slug": slug}, PREFIX + slug
+                request.path_info = "/" + rest
+                request.META["PATH_INFO"], request.META["SCRIPT_NAME"] = request.path_info, script
+        else:
+            tenant_id = Domain.objects.filter(domain=host).values_list("tenant_id", flat=True).first()
+            if tenant_id is None:
+                return HttpResponseNotFound("Not found\n", content_type="text/plain")
+            if not request.path_info.startswith(PUBLIC_ON_OWN_HOSTS):
+                address = {"tenant_id": tenant_id}
+        request.workspace_address = address  # type: ignore[attr-defined]
+        before = get_script_prefix()
+        request.urlconf = settings.ROOT_URLCONF if address is None else settings.WORKSPACE_URLCONF  # type: ignore[attr-defined]
+        set_urlconf(request.urlconf)  # type: ignore[attr-defined]
+        set_script_prefix(script + "/")
+        try:
+            return self.get_response(request)
+        finally:
+            set_script_prefix(before)
+            set_urlconf(None)
+            connection.set_schema_to_public()
+
+
+class ActivateTenant:
+    """Last. Sets `request.tenant` and `request.membership` and enters the tenant; a non-member gets the same 404 as for
+    a workspace that does not exist, an anonymous visitor the sign-in page for either.
+    """
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        try:
+            response = self.get_response(request)
+        finally:
+            connection.set_schema_to_public()
+        if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
+            # the body is read after this middleware has returned: each stream enters the tenant itself
+            response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[assignment,arg-type]
+        if hasattr(request, "tenant"):
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:
+        if request.workspace_address is None:  # type: ignore[attr-defined]
+            return None
+        user = request.user
+        if not user.is_authenticated:
+            if request.headers.get("HX-Request"):
+                return HttpResponse(status=204, headers={"HX-Redirect": settings.LOGIN_URL})
+            return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
+        membership = (
+            Membership.objects.filter(
+                user_id=user.pk,
+                tenant__status=Tenant.Status.ACTIVE,
+                **request.workspace_address,  # type: ignore[attr-defined]
+            )
+            .select_related("tenant")
+            .first()
+        )
+        if membership is None:
+            raise Http404
+        request.membership = membership  # type: ignore[attr-defined]
+        request.tenant = membership.tenant  # type: ignore[attr-defined]
+        connection.set_tenant(membership.tenant)
+        return None
+
+
+def _within(tenant: Tenant, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    connection.set_tenant(tenant)
+    try:
+        yield from pieces
+    finally:
+        connection.set_schema_to_public()

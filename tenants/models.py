@@ -1,0 +1,215 @@
+"""Whose it is: workspaces, people and what joins them. All of it lives in the public schema."""
+
+import secrets
+import uuid
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+from django_tenants.models import DomainMixin, TenantMixin
+
+from tenants.permissions import ROLE_ACTIONS, Role
+
+SLUG = RegexValidator(
+    r"^[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?\Z",
+    "Use 1 to 50 lower-case letters, digits and hyphens; begin and end with a letter or digit.",
+)
+
+
+class UserManager(BaseUserManager["User"]):
+    """People sign in by e-mail, which is stored in lower case so that one person has one account."""
+
+    @classmethod
+    def normalize_email(cls, email: str | None) -> str:
+        return super().normalize_email(email).lower()
+
+    def get_by_natural_key(self, username: str | None) -> "User":
+        return self.get(email=self.normalize_email(username))
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        user = self.model(email=self.normalize_email(email), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person, global to the installation. Inside a workspace only `Person` is readable."""
+
+    email = models.EmailField("e-mail", unique=True)
+    name = models.CharField(max_length=200, blank=True)
+    is_staff = models.BooleanField("staff", default=False, help_text="May use the administration pages.")
+    is_active = models.BooleanField("active", default=True)
+    date_joined = models.DateTimeField(default=timezone.now, editable=False)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects: ClassVar[UserManager] = UserManager()
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+    def get_full_name(self) -> str:
+        return self.name or self.email
+
+
+class Person(models.Model):
+    """What a workspace may see of a user: the same table, three columns, members only (row-level security)."""
+
+    id = models.BigIntegerField(primary_key=True)
+    email = models.EmailField()
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        managed = False
+        db_table = "tenants_user"
+
+    def __str__(self) -> str:
+        return self.name or self.email
+
+
+class Tenant(TenantMixin):
+    """A workspace. Its schema's name is opaque, since PostgreSQL's catalogs show it to every login."""
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "being created"
+        ACTIVE = "active", "active"
+        FAILED = "failed", "could not be created"
+
+    auto_create_schema = False
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.CharField("address", max_length=50, unique=True, validators=[SLUG])
+    name = models.CharField(max_length=100)
+    schema_name = models.CharField(max_length=63, unique=True, editable=False)
+    db_role = models.CharField(max_length=63, unique=True, editable=False)
+    status = models.CharField(max_length=10, choices=Status, default=Status.PENDING, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "workspace"
+        ordering: ClassVar[list[str]] = ["slug"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def path(self) -> str:
+        """Where it is on a host that is not its own."""
+        return f"/w/{self.slug}/"
+
+
+class Domain(DomainMixin):
+    """A hostname that is one workspace's own."""
+
+    def __str__(self) -> str:
+        return self.domain
+
+
+class Membership(models.Model):
+    """That a person belongs to a workspace, and as what."""
+
+    id = models.BigAutoField(primary_key=True)
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="memberships", verbose_name="workspace")
+    role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["user", "tenant"], name="membership_once"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in {self.tenant_id}: {self.role}"
+
+    def may(self, action: str) -> bool:
+        return action in ROLE_ACTIONS[Role(self.role)]
+
+    can_upload = property(lambda self: self.may("upload"))
+    can_judge = property(lambda self: self.may("judge"))
+    can_run = property(lambda self: self.may("run"))
+    can_manage = property(lambda self: self.may("manage"))
+
+
+def invitation_expiry() -> Any:
+    return timezone.now() + timedelta(days=14)
+
+
+class Invitation(models.Model):
+    """An offer to join a workspace. Its link is the id signed under SECRET_KEY: the row alone cannot make one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="invitations", verbose_name="workspace")
+    email = models.EmailField("e-mail")
+    role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
+    invited_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(default=invitation_expiry)
+    accepted_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.email} to {self.tenant_id}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.accepted_at is None and self.expires_at > timezone.now()
+
+
+class TenantKey(models.Model):
+    """A version of a workspace's key, wrapped by the key provider. Without the provider's wrapping key it is noise."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        RETIRED = "retired"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="keys", verbose_name="workspace")
+    version = models.PositiveIntegerField(default=1)
+    wrapped = models.BinaryField()
+    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "version"], name="tenantkey_version_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"key {self.version} of {self.tenant_id}"
+
+
+def mail_id() -> str:
+    return secrets.token_urlsafe(12)
+
+
+class OutgoingMail(models.Model):
+    """A message that could not be sent because no mail server is set up: staff hand its link over.
+
+    The body holds a link that grants access, so it is encrypted under the installation's key.
+    """
+
+    id = models.CharField(primary_key=True, max_length=32, default=mail_id, editable=False)
+    recipient = models.EmailField()
+    subject = models.CharField(max_length=200)
+    sealed_body = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        verbose_name = "mail to hand over"
+        verbose_name_plural = "mail to hand over"
+        ordering: ClassVar[list[str]] = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.subject} to {self.recipient}"

@@ -1,0 +1,204 @@
+"""Roles, grants and row-level security of one database: who may read what, decided by PostgreSQL.
+
+Three logins: *operator* owns everything and runs DDL, *web* and *worker* own nothing and rest in a role without
+grants, from which they may become the public role or one tenant's role. Three steps, each safe to repeat:
+
+1. `prepare_cluster` and `prepare_database`, with an administrator's connection: logins, extension, revokes.
+2. `sync`, as the operator, at the end of every migration of the public schema. Nothing is granted in a migration, so a
+   table that nobody listed here is readable in public context and invisible to workspaces.
+3. `tenant_statements` for each workspace, as the operator, after its tables exist (see provisioning).
+
+What this stops is our own mistakes and ordinary injection. It does not stop arbitrary SQL run as the web login, which
+may `SET ROLE`: docs/security.md says so.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from django.apps import AppConfig
+from django.conf import settings
+from psycopg import sql
+
+LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 1)
+
+# What a workspace's role may read outside its own schema: columns, and which rows. No password hashes, flags,
+# sessions, second factors or permissions.
+TENANT_READS = {
+    "tenants_tenant": ("id, slug, name, schema_name, db_role, status", "db_role = current_user"),
+    "tenants_domain": ("id, domain, is_primary, tenant_id", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
+    "tenants_membership": ("id, user_id, tenant_id, role", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
+    "tenants_user": ("id, email, name", "id IN (SELECT user_id FROM public.tenants_membership)"),
+    "tenants_tenantkey": (
+        "id, tenant_id, version, wrapped, state",
+        "tenant_id = (SELECT id FROM public.tenants_tenant)",
+    ),
+}
+READ_ONLY_IN_PUBLIC = ("django_migrations", "django_content_type", "auth_permission")  # only migrate writes these
+DML = "SELECT, INSERT, UPDATE, DELETE"
+
+
+def login_name(kind: str) -> str:
+    """The login of a kind of process ("web", "worker", "operator")."""
+    return f"{settings.DATABASE_NAME}_{kind}"
+
+
+def _role(database: str, suffix: str) -> str:
+    role = f"{database}_{suffix}"
+    if len(role.encode()) > LONGEST_NAME or '"' in role:
+        raise ValueError(f"role name {role!r} is not usable: at most {LONGEST_NAME} bytes; shorten the database's name")
+    return role
+
+
+def tenant_role(database: str, schema: str) -> str:
+    return _role(database, schema)
+
+
+def role_for(connection: Any, schema: str) -> str | None:
+    """The role the backend sets for `schema`; None leaves the login as it is (the operator stays itself)."""
+    if not connection.settings_dict.get("SWITCH_ROLES", True):
+        return None
+    database = connection.settings_dict["NAME"]
+    return _role(database, "public" if schema == "public" else schema)
+
+
+# ---------------------------------------------------------------- 1. with an administrator's connection
+
+
+def prepare_cluster(admin: psycopg.Connection, passwords: Mapping[str, str], *, create_databases: bool = False) -> None:
+    """Make or update the three logins. `admin` must be autocommit; `passwords` has web, worker, operator."""
+    operator = login_name("operator")
+    extra = sql.SQL("CREATEDB" if create_databases else "NOCREATEDB")
+    for kind in ("operator", "web", "worker"):
+        name = login_name(kind)
+        exists = admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone()
+        if not exists:
+            if kind == "operator":
+                admin.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER CREATEROLE").format(sql.Identifier(name)))
+            else:
+                # made by the operator, who thereby has ADMIN on it and may grant it tenant roles later
+                admin.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(operator)))
+                try:
+                    admin.execute(sql.SQL("CREATE ROLE {} LOGIN NOINHERIT").format(sql.Identifier(name)))
+                finally:
+                    admin.execute("RESET ROLE")
+        hashed = admin.pgconn.encrypt_password(passwords[kind].encode(), name.encode(), b"scram-sha-256").decode()
+        admin.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(hashed)))
+    admin.execute(sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(operator), extra))
+
+
+def create_database(admin: psycopg.Connection, name: str, *, template: bool = False) -> bool:
+    """Create the database `name`, owned by the operator, when it is missing. Returns whether it was."""
+    if admin.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
+        return False
+    admin.execute(
+        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8' IS_TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(login_name("operator")), sql.Literal(template)
+        )
+    )
+    return True
+
+
+def prepare_database(admin: psycopg.Connection) -> None:
+    """What needs an administrator inside the database: the extension, and what nobody but the operator may use."""
+    admin.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    # without set_config and procedural languages an injected expression cannot change the role
+    for function in ("set_config(text, text, boolean)",):
+        admin.execute(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC")
+        admin.execute(
+            sql.SQL(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {{}}").format(sql.Identifier(login_name("operator")))
+        )  # pg_dump calls it
+    admin.execute("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC")
+
+
+# ---------------------------------------------------------------- 2. as the operator, after migrating public
+
+
+def sync(connection: Any) -> None:
+    """Grants and policies of the public schema. Run as the operator, before or after the tables exist."""
+    database = connection.settings_dict["NAME"]
+    rest, public, tenants = (_role(database, suffix) for suffix in ("rest", "public", "tenants"))
+    with connection.cursor() as cursor:
+
+        def one(statement: str, *params: object) -> Any:
+            cursor.execute(statement, params)
+            return cursor.fetchone()[0]
+
+        for role in (rest, public, tenants):
+            if not one("SELECT count(*) FROM pg_roles WHERE rolname = %s", role):
+                cursor.execute(f'CREATE ROLE "{role}" NOLOGIN')
+        statements = [f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC', "REVOKE ALL ON SCHEMA public FROM PUBLIC"]
+        for login in (login_name("web"), login_name("worker")):
+            statements += [
+                f'GRANT CONNECT ON DATABASE "{database}" TO "{login}"',
+                f'GRANT "{rest}", "{public}" TO "{login}" WITH INHERIT FALSE, SET TRUE',
+                # at connect and after RESET ROLE: a role without grants
+                f'ALTER ROLE "{login}" IN DATABASE "{database}" SET role = \'{rest}\'',
+                f'ALTER ROLE "{login}" IN DATABASE "{database}" SET search_path = \'\'',
+            ]
+        statements += [
+            f'GRANT USAGE ON SCHEMA public TO "{public}", "{tenants}"',
+            f'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT {DML} ON TABLES TO "{public}"',
+            f'GRANT {DML} ON ALL TABLES IN SCHEMA public TO "{public}"',
+        ]
+        listed = (*TENANT_READS, *READ_ONLY_IN_PUBLIC)
+        exists = {table: one("SELECT to_regclass(%s) IS NOT NULL", f"public.{table}") for table in listed}
+        statements += [
+            f'REVOKE INSERT, UPDATE, DELETE ON public.{table} FROM "{public}"' for table in READ_ONLY_IN_PUBLIC if exists[table]
+        ]
+        for table, (columns, rows) in TENANT_READS.items():
+            if exists[table]:
+                statements += [
+                    f'REVOKE ALL ON public.{table} FROM "{tenants}"',
+                    f'GRANT SELECT ({columns}) ON public.{table} TO "{tenants}"',
+                    # not FORCE: the owner migrates, dumps and restores
+                    f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY",
+                    f"DROP POLICY IF EXISTS public_context ON public.{table}",
+                    f"DROP POLICY IF EXISTS own ON public.{table}",
+                    f'CREATE POLICY public_context ON public.{table} TO "{public}" USING (true) WITH CHECK (true)',
+                    f'CREATE POLICY own ON public.{table} FOR SELECT TO "{tenants}" USING ({rows})',
+                ]
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def connect(app_config: AppConfig) -> None:
+    """Run `sync` after each migration of the public schema (post_migrate also fires for every tenant's)."""
+    from django.db import connections
+    from django.db.models.signals import post_migrate
+
+    def after(using: str, **kwargs: object) -> None:
+        connection = connections[using]
+        if connection.schema_name == "public" and not connection.settings_dict.get("SWITCH_ROLES", True):
+            sync(connection)
+
+    post_migrate.connect(after, sender=app_config, weak=False)
+
+
+# ---------------------------------------------------------------- 3. per workspace, as the operator
+
+
+def tenant_statements(database: str, schema: str, *, role_exists: bool) -> list[str]:
+    """Role and grants of one workspace, to run once its tables exist."""
+    role, tenants = tenant_role(database, schema), _role(database, "tenants")
+    return [
+        *([] if role_exists else [f'CREATE ROLE "{role}" NOLOGIN']),
+        f'GRANT "{tenants}" TO "{role}" WITH INHERIT TRUE, SET FALSE',
+        *[f'GRANT "{role}" TO "{login}" WITH INHERIT FALSE, SET TRUE' for login in (login_name("web"), login_name("worker"))],
+        f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
+        f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
+        f'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT {DML} ON TABLES TO "{role}"',
+        f'REVOKE ALL ON "{schema}".django_migrations FROM "{role}"',
+    ]
+
+
+def own_roles(connection: Any) -> list[str]:
+    """Every role that belongs to this database (they are global to the cluster and outlive it)."""
+    database = connection.settings_dict["NAME"]
+    fixed = [_role(database, suffix) for suffix in ("rest", "public", "tenants")]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT rolname FROM pg_roles WHERE rolname = ANY(%s) OR starts_with(rolname, %s)",
+            [fixed, f"{database}_tenant_"],
+        )
+        return [role for (role,) in cursor.fetchall()]

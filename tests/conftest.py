@@ -1,0 +1,263 @@
+"""Tests run as the real web login with role switching; only set-up, emptying and tear-down run as the operator."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import django_rq
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connection, connections
+from django.test import Client, TransactionTestCase
+from django.test.utils import setup_databases, teardown_databases
+
+from tenants import roles
+from tenants.keys.keyring import keyring, provider
+
+WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
+KEEP = {
+    "django_migrations",
+    "django_content_type",
+    "auth_permission",
+    "tenants_tenant",
+    "tenants_domain",
+    "tenants_tenantkey",
+}
+SETUP = {"search_vectorindex"}  # rows that provisioning puts into a tenant
+PASSWORD = "correct-horse-battery"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 costs 100 ms a person
+    provider().create_installation_key()
+    if not hasattr(config, "workerinput"):  # once, not in every xdist worker
+        _prepare_cluster()
+
+
+def _prepare_cluster() -> None:
+    user, password = settings.DATABASE_ADMINISTRATOR
+    place = {"host": connection.settings_dict["HOST"], "port": connection.settings_dict["PORT"] or None}
+    template = settings.DATABASES["default"]["TEST"]["TEMPLATE"]
+    login: dict[str, Any] = {**place, "user": user, "password": password, "autocommit": True}
+    with psycopg.connect(dbname="postgres", **login) as admin:
+        roles.prepare_cluster(admin, settings.DATABASE_PASSWORDS, create_databases=True)
+        roles.create_database(admin, template, template=True)
+    with psycopg.connect(dbname=template, **login) as admin:
+        roles.prepare_database(admin)
+
+
+def act_as(login: str | None) -> None:
+    """Reconnect this thread's connection. The settings are copied, so a live server's threads keep theirs."""
+    connection.close()
+    base = connections.settings["default"]
+    if login is None:
+        connection.settings_dict = base
+    else:
+        connection.settings_dict = {
+            **base,
+            "USER": roles.login_name(login),
+            "PASSWORD": settings.DATABASE_PASSWORDS[login],
+            "SWITCH_ROLES": login != "operator",
+        }
+    connection.set_schema_to_public()
+
+
+@contextmanager
+def operator() -> Iterator[None]:
+    """The default connection as the operator. Only with django_db(transaction=True): reconnecting loses a transaction."""
+    assert not connection.in_atomic_block
+    act_as("operator")
+    try:
+        yield
+    finally:
+        act_as(None)
+
+
+def empty_all_tables(self: TransactionTestCase) -> None:
+    """Replaces Django's flush, which would TRUNCATE and fire post_migrate as a login that may not."""
+    from tenants.models import Tenant
+
+    connections["operator"].close()
+    with operator(), connection.cursor() as cursor:
+        for tenant in Tenant.objects.exclude(slug__in=WORKSPACES):
+            cursor.execute(f'DROP SCHEMA IF EXISTS "{tenant.schema_name}" CASCADE')
+            cursor.execute(f'DROP ROLE IF EXISTS "{tenant.db_role}"')
+        cursor.execute(
+            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'public' OR starts_with(schemaname, 'tenant_')"
+        )
+        tables = [
+            f'"{schema}"."{table}"'
+            for schema, table in cursor.fetchall()
+            if table != "django_migrations" and table not in SETUP and not (schema == "public" and table in KEEP)
+        ]
+        cursor.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+        cursor.execute("DELETE FROM tenants_domain")
+        cursor.execute(
+            "DELETE FROM tenants_tenantkey k USING tenants_tenant t WHERE t.id = k.tenant_id AND NOT t.slug = ANY(%s)",
+            [list(WORKSPACES)],
+        )
+        cursor.execute("DELETE FROM tenants_tenant WHERE NOT slug = ANY(%s)", [list(WORKSPACES)])
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
+) -> Iterator[None]:
+    from tenants.provisioning import create_workspace
+
+    with django_db_blocker.unblock():
+        act_as("operator")
+        databases = setup_databases(verbosity=0, interactive=False, serialized_aliases=[])
+        act_as("worker")
+        for slug in WORKSPACES:
+            create_workspace(slug.title(), slug)
+        connections["operator"].close()
+        act_as("web")
+        # the web login from here on, in threads too
+        connections.settings["default"].update(USER=roles.login_name("web"), PASSWORD=settings.DATABASE_PASSWORDS["web"])
+        act_as(None)
+    TransactionTestCase._fixture_teardown = empty_all_tables  # type: ignore[method-assign]
+    yield
+    with django_db_blocker.unblock():
+        connections["operator"].close()
+        act_as("operator")
+        own = roles.own_roles(connection)
+        teardown_databases(databases, verbosity=0)
+        with connection._nodb_cursor() as cursor:  # roles outlive their database
+            for role in own:
+                cursor.execute(f'DROP ROLE IF EXISTS "{role}"')
+
+
+@pytest.fixture(autouse=True)
+def _start_clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Nothing of an earlier test in the cache (rate limits), the queues, the keyring or the connection."""
+    cache.clear()
+    django_rq.get_queue("default").connection.flushdb()
+    keyring.forget()
+    connection.set_schema_to_public()
+    yield
+    connection.set_schema_to_public()
+
+
+# ---------------------------------------------------------------- workspaces and people
+
+
+def _tenant(slug: str) -> Any:
+    from tenants.models import Tenant
+
+    return Tenant.objects.get(slug=slug)
+
+
+@pytest.fixture
+def workspace_a(db: None) -> Any:
+    return _tenant("alpha")
+
+
+@pytest.fixture
+def workspace_b(db: None) -> Any:
+    return _tenant("beta")
+
+
+@pytest.fixture
+def in_workspace_a(workspace_a: Any) -> Iterator[Any]:
+    """The test runs inside workspace a: its schema, its role, its keys."""
+    from tenants.context import workspace
+
+    with workspace(workspace_a):
+        yield workspace_a
+
+
+@pytest.fixture
+def person(db: None) -> Callable[..., Any]:
+    """Makes a member: `person("viewer", workspace_a)`, or somebody who belongs nowhere: `person(None)`."""
+    from tenants.models import Membership
+    from tenants.people import create_person
+
+    def make(role: str | None, tenant: Any = None, email: str = "", *, staff: bool = False) -> Any:
+        user = create_person(
+            email or f"{role or 'stranger'}@example.org", PASSWORD, name=(role or "stranger").title(), staff=staff
+        )
+        if role:
+            Membership.objects.create(user=user, tenant=tenant, role=role)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def owner(person: Callable[..., Any], workspace_a: Any) -> Any:
+    return person("owner", workspace_a)
+
+
+@pytest.fixture
+def editor(person: Callable[..., Any], workspace_a: Any) -> Any:
+    return person("editor", workspace_a)
+
+
+@pytest.fixture
+def viewer(person: Callable[..., Any], workspace_a: Any) -> Any:
+    return person("viewer", workspace_a)
+
+
+def _signed_in(user: Any) -> Client:
+    client = Client()
+    client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+@pytest.fixture
+def sign_in() -> Callable[[Any], Client]:
+    return _signed_in
+
+
+@pytest.fixture
+def client_owner(owner: Any) -> Client:
+    return _signed_in(owner)
+
+
+@pytest.fixture
+def client_editor(editor: Any) -> Client:
+    return _signed_in(editor)
+
+
+@pytest.fixture
+def client_viewer(viewer: Any) -> Client:
+    return _signed_in(viewer)
+
+
+@pytest.fixture
+def run_jobs() -> Callable[[], int]:
+    """Runs what is queued in this process, as the worker would; for tests with django_db(transaction=True).
+
+    Returns how many jobs ran; a job that failed raises with what its log line says.
+    """
+    from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue
+
+    def run() -> int:
+        queues = [django_rq.get_queue(name) for name in QUEUES]
+        worker = HotWorker(
+            queues, connection=queues[0].connection, job_class=TenantJob, queue_class=TenantQueue,
+            serializer=queues[0].serializer, log_job_description=False,
+        )  # fmt: skip
+        before = connection.tenant
+        worker.work(burst=True, logging_level="WARNING")
+        connection.set_tenant(before)
+        for queue in queues:
+            for job_id in queue.failed_job_registry.get_job_ids():
+                job = queue.fetch_job(job_id)
+                raise AssertionError(f"{job_id} failed: {job.latest_result().exc_string if job else 'gone'}")
+        return worker.successful_job_count
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The exported model: bin/test makes it once."""
+    path = Path(os.environ["MODEL_DIR"])
+    assert path.exists(), "the model is not exported: run bin/test"
+    return path

@@ -1,0 +1,17 @@
+"""How gunicorn serves Cloister, in a container and under bin/up alike. Knows nothing of Django."""
+
+import os
+
+# One process: the pool of decrypted search terms lives in it, and each further process would fill its own.
+workers = 1
+worker_class = "gthread"
+threads = 8
+bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
+timeout = 120  # seconds without a sign of life from the process, not the longest upload
+graceful_timeout = 10
+keepalive = 15
+control_socket_disable = True
+
+accesslog = "-"
+# The path without its query string, no referrer, no user agent: what people ask for stays out of the logs.
+access_log_format = '%(t)s %(h)s "%(m)s %(U)s %(H)s" %(s)s %(B)s bytes %(M)s ms'

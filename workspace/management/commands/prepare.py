@@ -1,0 +1,80 @@
+"""`manage.py prepare`: brings a database to where the web and worker processes can start. Safe to repeat."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+from psycopg import sql
+
+from tenants import roles
+from tenants.keys.keyring import provider
+from tenants.models import Tenant
+from tenants.provisioning import missing_keys
+
+
+class Command(BaseCommand):
+    help = (
+        "Creates logins, database and extension (when DATABASE_URL carries an administrator's credentials), migrates the "
+        "public schema as the operator, and refuses to go on with a keystore that does not belong to the data."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user, password = settings.DATABASE_ADMINISTRATOR
+        if user:
+            self._administer(user, password)
+        call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
+        self._check_keystore()
+        if options["json"]:
+            self.stdout.write(json.dumps({"prepared": True, "workspaces": Tenant.objects.count()}))
+
+    def _administer(self, user: str, password: str) -> None:
+        def admin(database: str) -> psycopg.Connection:
+            login = connection.settings_dict
+            return psycopg.connect(
+                host=login["HOST"] or None, port=login["PORT"] or None, dbname=database, user=user, password=password,
+                autocommit=True,
+            )  # fmt: skip
+
+        try:
+            with admin("postgres") as cluster:
+                roles.prepare_cluster(cluster, settings.DATABASE_PASSWORDS)
+                roles.create_database(cluster, settings.DATABASE_NAME)
+                cluster.execute(
+                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
+                        sql.Identifier(settings.DATABASE_NAME), sql.Identifier(roles.login_name("operator"))
+                    )
+                )
+            with admin(settings.DATABASE_NAME) as database:
+                roles.prepare_database(database)
+        except psycopg.OperationalError as error:
+            raise CommandError(f"DATABASE_URL: the administrator {user} cannot connect: {error}") from None
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise CommandError(f"DATABASE_URL: {user} is no administrator (superuser): {error}") from None
+
+    def _check_keystore(self) -> None:
+        """A keystore is made for an empty installation only: for data that exists it must be the one it was made with."""
+        keys = provider()
+        if Tenant.objects.exists() or _has_people():
+            keys.installation_key()
+        else:
+            keys.create_installation_key()
+        if missing := missing_keys():
+            names = ", ".join(tenant.slug for tenant in missing[:5])
+            raise CommandError(
+                f"The keystore {settings.KEYS_DIR} lacks the keys of {len(missing)} workspaces ({names}): restore it from "
+                "its backup. Nothing has been changed."
+            )
+
+
+def _has_people() -> bool:
+    from tenants.models import User
+
+    return User.objects.exists()

@@ -1,0 +1,269 @@
+"""Settings of the whole product. Every value comes from the environment (docs/configuration.md lists them); a bad one is
+refused at the start by name.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONE, SELF
+
+from workspace import environment as env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = env.path("CLOISTER_VAR", BASE_DIR / "var")
+KEYS_DIR = env.path("KEYS_DIR", BASE_DIR / "keys")
+FILES_DIR = env.path("FILES_DIR", VAR_DIR / "files")
+MODEL_DIR = env.path("MODEL_DIR", VAR_DIR / "model")
+if KEYS_DIR.is_relative_to(VAR_DIR):
+    raise env.BadSetting("KEYS_DIR", f"{KEYS_DIR} lies in {VAR_DIR}: a backup of the data would hold its keys as well.")
+
+SECRET_KEY = env.text("SECRET_KEY")
+if len(SECRET_KEY) < 32:
+    raise env.BadSetting("SECRET_KEY", "must have at least 32 characters, chosen at random.")
+DEBUG = env.boolean("DEBUG", False)
+# Hosts of the installation itself; every other host must be a workspace's own (ResolveTenant answers 404 otherwise).
+HOSTS = [host.lower() for host in env.words("HOSTS", "localhost,127.0.0.1,[::1]")]
+ALLOWED_HOSTS = ["*"]
+PUBLIC_URL = env.text("PUBLIC_URL", "http://localhost:8000").rstrip("/")  # in links that leave by mail or command
+
+# -- behind a reverse proxy that ends TLS
+HTTPS = env.boolean("HTTPS", False)
+if env.boolean("TRUST_PROXY", False):
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    USE_X_FORWARDED_HOST = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^health/$"]
+SECURE_HSTS_SECONDS = env.whole_number("HSTS_SECONDS", 31_536_000) if HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"  # "no-referrer" would break the CSRF check behind TLS
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "workspace.views.csrf_failure"
+
+# -- database: one login per kind of process, each given its own password only (tenants/roles.py)
+LOGIN = env.text("CLOISTER_LOGIN", "worker")
+if LOGIN not in {"web", "worker", "operator"}:
+    raise env.BadSetting("CLOISTER_LOGIN", f"{LOGIN!r} is none of web, worker, operator.")
+_database = env.database()
+DATABASE_NAME = _database.name
+DATABASE_ADMINISTRATOR = (_database.user, _database.password)  # used by `manage.py prepare` alone
+DATABASE_PASSWORDS = {
+    kind: env.text(f"DB_PASSWORD_{kind.upper()}", None if kind == LOGIN else "")
+    for kind in ("web", "worker", "operator")
+}
+
+
+def _login(kind: str) -> dict[str, Any]:
+    return {
+        "ENGINE": "tenants.database",
+        "NAME": DATABASE_NAME,
+        "HOST": _database.host,
+        "PORT": _database.port,
+        "USER": f"{DATABASE_NAME}_{kind}",
+        "PASSWORD": DATABASE_PASSWORDS[kind],
+        "SWITCH_ROLES": kind != "operator",  # the operator stays itself: it owns the tables
+        "CONN_MAX_AGE": 0 if kind == "operator" else 300,  # bounded: a backend remembers every tenant it has touched
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": True,
+        "OPTIONS": {
+            "server_side_binding": True,
+            "prepare_threshold": None,  # cached plans break across schemas whose columns differ
+            # the time zone here, since Django would set it with set_config(), which is revoked;
+            # ef_search is the number of candidates an HNSW scan may return (search/querying.py asks for up to 400)
+            "options": "-c timezone=UTC -c hnsw.ef_search=400",
+            "application_name": f"cloister-{kind}",
+            **_database.options,
+        },
+        "TEST": {"TEMPLATE": f"{DATABASE_NAME}_template"},  # holds what needs an administrator: extension and revokes
+    }
+
+
+DATABASES = {"default": _login(LOGIN)}
+if LOGIN == "worker" and DATABASE_PASSWORDS["operator"]:
+    DATABASES["operator"] = _login("operator")
+DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TENANT_MODEL, TENANT_DOMAIN_MODEL, AUTH_USER_MODEL = "tenants.Tenant", "tenants.Domain", "tenants.User"
+SHARED_APPS = [
+    "django_tenants",
+    "workspace",
+    "tenants",
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "workspace.apps.ConsoleConfig",
+    "django.contrib.humanize",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "axes",
+    "csp",
+    "django_htmx",
+    "heroicons",
+    "django_rq",
+]
+TENANT_APPS = ["documents", "search"]
+INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
+
+ROOT_URLCONF = PUBLIC_SCHEMA_URLCONF = "workspace.urls"
+WORKSPACE_URLCONF = "workspace.urls_workspace"
+WSGI_APPLICATION = "workspace.wsgi.application"
+MIDDLEWARE = [
+    "workspace.middleware.ReferenceNumber",
+    "tenants.middleware.ResolveTenant",  # before all that touches the database; public context
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "axes.middleware.AxesMiddleware",  # turns a lock-out into 429
+    "tenants.middleware.ActivateTenant",  # last: the person is known
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "builtins": ["workspace.templatetags.ui"],
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "workspace.context_processors.screen",
+            ],
+        },
+    }
+]
+FORM_RENDERER = "django.forms.renderers.DjangoTemplates"
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = env.path("STATIC_ROOT", VAR_DIR / "static")
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},  # nothing is stored through Django's storage
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if STATIC_ROOT.exists() and not DEBUG
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
+USE_TZ, TIME_ZONE, LANGUAGE_CODE, USE_I18N = True, "UTC", "en", False
+
+# -- Redis: queues and the cache (rate limits, which all processes must share)
+REDIS_URL = env.redis_url()
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "KEY_PREFIX": f"{DATABASE_NAME}:cache",
+        "KEY_FUNCTION": "django_tenants.cache.make_key",
+        "REVERSE_KEY_FUNCTION": "django_tenants.cache.reverse_key",
+    }
+}
+RQ_QUEUES = {
+    name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
+    for name in ("default", "ingest")
+}
+RQ = {"JOB_CLASS": "tenants.jobs.TenantJob", "QUEUE_CLASS": "tenants.jobs.TenantQueue"}
+RQ_SHOW_ADMIN_LINK = True
+
+# -- sign-in
+SESSION_ENGINE = "tenants.sessions"
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # encrypted there, unlike in a cookie
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+# Literal paths: reverse() inside a workspace would prepend /w/<slug>/.
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "/accounts/login/", "/", "/accounts/login/"
+SIGN_UP_OPEN = env.boolean("SIGN_UP_OPEN", False)
+ACCOUNT_ADAPTER = "tenants.accounts.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+MFA_ADAPTER = "tenants.accounts.MFAAdapter"
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1  # a code typed across the half-minute counts
+MFA_TOTP_ISSUER = "Cloister"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT, AXES_COOLOFF_TIME = 5, 1  # hours
+AXES_RESET_ON_SUCCESS = True  # else two slips, a good sign-in and a slip lock the person out
+AXES_LOCKOUT_TEMPLATE = "429.html"
+AXES_VERBOSE = False
+SILENCED_SYSTEM_CHECKS = ["axes.W003"]
+
+# -- mail: without a server, staff hand the links over (tenants/mail.py)
+EMAIL_HOST = env.text("EMAIL_HOST", "")
+MAIL_IS_CONFIGURED = bool(EMAIL_HOST)
+EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if MAIL_IS_CONFIGURED else "tenants.mail.HandOverBackend"
+EMAIL_PORT = env.whole_number("EMAIL_PORT", 587, 1)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = env.text("EMAIL_USER", ""), env.text("EMAIL_PASSWORD", "")
+EMAIL_USE_TLS = env.boolean("EMAIL_TLS", True)
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "Cloister <cloister@localhost>")
+
+# -- uploads: never to a temporary file in the clear; the upload view brings the handler that encrypts while receiving
+FILE_UPLOAD_HANDLERS = ["documents.uploads.RefusingUploadHandler"]
+DATA_UPLOAD_MAX_NUMBER_FILES = 1000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 512 * 1024 * 1024, 1)
+
+# -- search
+POOL_BYTES = env.whole_number("POOL_BYTES", 1024**3, 1024**2)
+POOL_TTL_SECONDS = env.whole_number("POOL_TTL_SECONDS", 900, 1)
+
+# -- what a browser may do with our pages (default-src does not cover base-uri, form-action, frame-ancestors)
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+        "base-uri": [NONE],
+    }
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "private": {
+            "()": "tenants.privacy.PrivateFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        }
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "private"}},
+    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "loggers": {
+        "django.server": {"handlers": ["stderr"], "propagate": False},
+        "django.db.backends": {"level": "WARNING"},  # statements would carry content
+        "axes": {"level": "WARNING"},
+        "rq.worker": {"handlers": ["stderr"], "propagate": False, "level": "WARNING"},
+        "rq.job": {"handlers": ["stderr"], "propagate": False, "level": "WARNING"},
+    },
+}

@@ -1,0 +1,19 @@
+"""Pages outside any workspace: sign-in, the list of workspaces, the staff console."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from tenants import views as tenants
+from workspace import views
+
+urlpatterns = [
+    path("", tenants.home, name="home"),
+    path("health/", views.health, name="health"),
+    path("workspaces/new/", tenants.new_workspace, name="workspace-new"),
+    path("workspaces/<str:slug>/opening/", tenants.opening, name="workspace-opening"),
+    path("invitation/<str:token>/", tenants.invitation, name="invitation"),
+    path("accounts/", include("allauth.urls")),
+    path("admin/queues/", include("django_rq.urls")),
+    path("admin/", admin.site.urls),
+]
+handler400, handler403, handler404, handler500 = (f"workspace.views.error_{code}" for code in (400, 403, 404, 500))

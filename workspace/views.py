@@ -1,0 +1,40 @@
+"""Health, and the error pages, which show a reference number and nothing of what went wrong inside."""
+
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+
+@require_safe
+def health(request: HttpRequest) -> JsonResponse:
+    """200 when the database answers; for a load balancer or a container's health check."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"})
+
+
+def _error(request: HttpRequest, status: int, message: str = "") -> HttpResponse:
+    return render(
+        request, f"{status}.html", {"message": message, "reference": getattr(request, "reference", "")}, status=status
+    )
+
+
+def error_400(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 400)
+
+
+def error_403(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 403, str(exception))
+
+
+def error_404(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 404)
+
+
+def error_500(request: HttpRequest) -> HttpResponse:
+    return _error(request, 500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    return render(request, "403_csrf.html", {"reference": getattr(request, "reference", "")}, status=403)
