@@ -32,7 +32,7 @@ ORPHAN_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes an empty tenant schema: statements, and the migrations they stand for."""
+    """What makes an empty tenant schema: the statements, and the rows that migrating leaves in django_migrations."""
 
     statements: tuple[str, ...]
     migrations: tuple[tuple[str, str], ...]
@@ -50,13 +50,13 @@ def plan() -> Plan:
     connection.set_schema("tenant_template")  # the router lets tenant apps through; nothing is executed
     try:
         for migration in nodes:
+            migrations.append((migration.app_label, migration.name))
             if migration.app_label not in labels:
                 state = migration.mutate_state(state, preserve=False)
                 continue
             with connection.schema_editor(collect_sql=True, atomic=False) as editor:
                 state = migration.apply(state, editor, collect_sql=True)
             statements += [line for line in editor.collected_sql if not line.lstrip().startswith("--")]
-            migrations.append((migration.app_label, migration.name))
     finally:
         connection.set_tenant(before)
     return Plan(tuple(statements), tuple(migrations))
@@ -134,8 +134,8 @@ def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[T
         provision(tenant)
     except BaseException:
         if fresh:
-            tenant.delete()
-            provider().destroy(tenant.id)
+            Tenant.objects.filter(pk=tenant.pk).delete()
+            provider().destroy(tenant.pk)
         raise
     return tenant, fresh
 

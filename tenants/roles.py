@@ -25,7 +25,7 @@ LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 
 # What a workspace's role may read outside its own schema: columns, and which rows. No password hashes, flags,
 # sessions, second factors or permissions.
 TENANT_READS = {
-    "tenants_tenant": ("id, slug, name, schema_name, db_role, status", "db_role = current_user"),
+    "tenants_tenant": ("id, slug, name, schema_name, db_role, status, created_at", "db_role = current_user"),
     "tenants_domain": ("id, domain, is_primary, tenant_id", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
     "tenants_membership": ("id, user_id, tenant_id, role", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
     "tenants_user": ("id, email, name", "id IN (SELECT user_id FROM public.tenants_membership)"),

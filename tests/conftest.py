@@ -33,6 +33,7 @@ PASSWORD = "correct-horse-battery"
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 costs 100 ms a person
+    settings.HOSTS.append("testserver")
     provider().create_installation_key()
     if not hasattr(config, "workerinput"):  # once, not in every xdist worker
         _prepare_cluster()
@@ -237,9 +238,16 @@ def run_jobs() -> Callable[[], int]:
     """
     from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue
 
+    class Counting(HotWorker):
+        performed = 0
+
+        def perform_job(self, job: Any, queue: Any) -> bool:
+            self.performed += 1
+            return super().perform_job(job, queue)
+
     def run() -> int:
         queues = [django_rq.get_queue(name) for name in QUEUES]
-        worker = HotWorker(
+        worker = Counting(
             queues, connection=queues[0].connection, job_class=TenantJob, queue_class=TenantQueue,
             serializer=queues[0].serializer, log_job_description=False,
         )  # fmt: skip
@@ -250,7 +258,7 @@ def run_jobs() -> Callable[[], int]:
             for job_id in queue.failed_job_registry.get_job_ids():
                 job = queue.fetch_job(job_id)
                 raise AssertionError(f"{job_id} failed: {job.latest_result().exc_string if job else 'gone'}")
-        return worker.successful_job_count
+        return worker.performed
 
     return run
 

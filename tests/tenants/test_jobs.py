@@ -1,0 +1,112 @@
+"""Jobs: in their workspace or not at all, registered functions only, nothing private in Redis."""
+
+import django_rq
+import pytest
+from django.db import connection
+from rq.job import Job
+
+from tenants import jobs
+from tenants.context import NoTenant, current_tenant, workspace
+
+seen: list[tuple[str, str]] = []
+
+
+@jobs.task
+def note(word: str) -> None:
+    seen.append((current_tenant().slug, word))
+
+
+@jobs.task
+def fail() -> None:
+    raise ValueError("a private sentence")
+
+
+def not_registered() -> None:
+    seen.append(("-", "not registered"))
+
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen():
+    seen.clear()
+
+
+def test_it_runs_in_the_workspace_it_was_queued_in(workspace_a, workspace_b, run_jobs):
+    for tenant, word in ((workspace_a, "one"), (workspace_b, "two"), (workspace_a, "three")):
+        with workspace(tenant):
+            jobs.enqueue("tests.tenants.test_jobs.note", word, job_id=word)
+            assert jobs.in_flight(word, "default")
+    assert run_jobs() == 3
+    assert seen == [("alpha", "one"), ("beta", "two"), ("alpha", "three")]
+    assert connection.schema_name == "public"
+    with workspace(workspace_a):
+        assert not jobs.in_flight("one", "default")
+
+
+def test_outside_a_workspace_nothing_can_be_queued():
+    with pytest.raises(NoTenant):
+        jobs.enqueue("tests.tenants.test_jobs.note", "x", job_id="x")
+    with pytest.raises(NoTenant):
+        django_rq.get_queue("default").enqueue("tests.tenants.test_jobs.note", "x")
+
+
+def test_content_is_no_argument(in_workspace_a):
+    with pytest.raises(TypeError):
+        jobs.enqueue("tests.tenants.test_jobs.note", {"text": "x"}, job_id="x")
+
+
+def test_a_function_that_is_not_registered_is_refused(in_workspace_a, run_jobs):
+    jobs.enqueue("tests.tenants.test_jobs.not_registered", job_id="x")
+    with pytest.raises(AssertionError, match="PermissionError"):
+        run_jobs()
+    assert seen == []
+
+
+def test_a_forged_job_naming_a_system_function_is_refused(workspace_a, run_jobs, tmp_path):
+    queue = django_rq.get_queue("default")
+    job = Job.create(
+        "os.mkdir", args=(str(tmp_path / "made"),), connection=queue.connection, serializer=queue.serializer,
+        meta={"tenant": str(workspace_a.id)},
+    )  # fmt: skip
+    queue.enqueue_job(job)
+    with pytest.raises(AssertionError, match="PermissionError"):
+        run_jobs()
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_failure_leaves_no_content_in_redis(in_workspace_a, run_jobs):
+    jobs.enqueue("tests.tenants.test_jobs.fail", job_id="x")
+    with pytest.raises(AssertionError, match=r"ValueError at .*test_jobs.py"):
+        run_jobs()
+    redis = django_rq.get_queue("default").connection
+    everything = b"".join(redis.dump(key) or b"" for key in redis.keys())
+    assert b"private sentence" not in everything
+
+
+def test_a_job_in_the_hands_of_a_dead_worker_is_not_in_flight(in_workspace_a):
+    key = jobs.enqueue("tests.tenants.test_jobs.note", "x", job_id="x")
+    queue = django_rq.get_queue("default")
+    queue.connection.delete(queue.key)  # taken off the list, as a worker does
+    assert not jobs.in_flight("x", "default")
+    job = Job.fetch(key, connection=queue.connection, serializer=queue.serializer)
+    job.worker_name = "gone"
+    job.set_status("started")
+    job.save()
+    queue.connection.zadd(queue.started_job_registry.key, {f"{key}:execution": 9e12})
+    assert not jobs.in_flight("x", "default")
+    assert jobs.release_jobs_of_dead_workers() == 1
+    assert queue.connection.zcard(queue.started_job_registry.key) == 0
+
+
+def test_sweepers_run_in_every_workspace_and_one_failing_stops_no_other(workspace_a, workspace_b, monkeypatch):
+    visited = []
+
+    def broken():
+        raise ValueError
+
+    monkeypatch.setattr(jobs, "_sweepers", [broken, lambda: visited.append(current_tenant().slug)])
+    monkeypatch.setattr(jobs, "_public_sweepers", [lambda: visited.append(connection.schema_name)])
+    jobs.sweep()
+    assert visited == ["public", "alpha", "beta"]
