@@ -177,6 +177,17 @@ class TenantQueue(DjangoRQ):
         return super().original_enqueue_call(*args, **kwargs)
 
 
+def queues() -> list[Any]:
+    """All queues, in order of priority."""
+    return [django_rq.get_queue(name) for name in QUEUES]
+
+
+def worker_is_listening() -> bool:
+    """Whether some worker process is alive, here or on another machine."""
+    names = (key.rpartition(":")[2] for key in Worker.all_keys(connection=queues()[0].connection))
+    return any(_worker_is_alive(name) for name in names)
+
+
 class HotWorker(SimpleWorker):
     """Runs jobs in its own process, so that the model stays loaded, with a heartbeat of its own while one runs.
 
@@ -227,8 +238,7 @@ class HotWorker(SimpleWorker):
 def release_jobs_of_dead_workers() -> int:
     """Take what dead workers held out of RQ's registry; the sweepers queue it again from the database."""
     released = 0
-    for name in QUEUES:
-        queue = django_rq.get_queue(name)
+    for queue in queues():
         registry = queue.started_job_registry
         for member in queue.connection.zrange(registry.key, 0, -1):
             job_id = member.decode().partition(":")[0]

@@ -1,6 +1,8 @@
 """Who belongs to a workspace: invitations and memberships. Runs in public context; asks nobody for permission."""
 
+from allauth.account.forms import default_token_generator
 from allauth.account.models import EmailAddress
+from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.core import signing
 from django.core.mail import send_mail
@@ -84,3 +86,9 @@ def remove(tenant: Tenant, user_id: int) -> None:
     if [owner.user_id for owner in owners] == [user_id]:
         raise Refused("A workspace keeps at least one owner: make another member owner first.")
     Membership.objects.filter(tenant=tenant, user_id=user_id).delete()
+
+
+def password_link(user: User) -> str:
+    """A link that lets `user` set a password once, as the reset mail would carry it; for who may hand it over."""
+    key = f"{user_pk_to_url_str(user)}-{default_token_generator.make_token(user)}"
+    return f"{settings.PUBLIC_URL}/accounts/password/reset/key/{key}/"

@@ -114,7 +114,10 @@ def _members_page(request: HttpRequest, form: InviteForm | None = None, status: 
         invitations = list(Invitation.objects.filter(tenant=tenant, accepted_at=None)) if can_manage else []
     context = {
         "memberships": memberships,
-        "invitations": [(offer, people.link_of(offer)) for offer in invitations if offer.is_open],
+        # where mail is sent, only the mail carries the link: that it arrived is what verifies the address
+        "invitations": [
+            (offer, "" if settings.MAIL_IS_CONFIGURED else people.link_of(offer)) for offer in invitations if offer.is_open
+        ],
         "form": form or InviteForm(),
         "can_manage": can_manage,
         "roles": [(role, sorted(ROLE_ACTIONS[role])) for role in Role],

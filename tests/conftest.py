@@ -269,3 +269,16 @@ def model_dir() -> Path:
     path = Path(os.environ["MODEL_DIR"])
     assert path.exists(), "the model is not exported: run bin/test"
     return path
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """An installation with web server and worker in processes of their own; one for the whole run."""
+    from tests.running import Running
+
+    installation = Running(tmp_path_factory.mktemp("running"))
+    installation.prepare()
+    installation.start_web()
+    installation.start_worker()
+    yield installation
+    installation.stop()

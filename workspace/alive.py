@@ -1,4 +1,4 @@
-"""Answers a container platform that asks whether this process still does its work: `python -m workspace.alive web|worker`.
+"""Tells a container platform whether its process still does its work: `python -m workspace.alive web|worker`.
 
 The web process must answer on its port; the worker must have sent Redis a sign of life within the last minutes.
 """

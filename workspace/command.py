@@ -33,7 +33,7 @@ def run_beside(installation: Installation, argv: list[str], kind: Kind) -> int:
             if use := installation.services.use():
                 become(installation, argv, kind, use)
             if time.monotonic() > begun + PATIENCE:
-                raise CannotStart(f"{error}, but do not answer (process {error.holder.get('pid', 'unknown')})") from None
+                raise CannotStart(f"{error} (process {error.holder.get('pid')}), but do not answer") from None
         if not told:
             say("Waiting for services that another process is starting or stopping.")
             told = True
@@ -84,7 +84,7 @@ def wait_for_others(services: Services, supervisor: Supervisor) -> None:
 
 
 def run_temporary(argv: list[str]) -> int:
-    """With services, secrets and keys of its own, all gone afterwards; as administrator, since tests create databases."""
+    """With services, secrets and keys of its own, gone afterwards; as administrator, since tests create databases."""
     with tempfile.TemporaryDirectory(prefix="cloister-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o711)  # for the services' account, when we are root

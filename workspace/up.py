@@ -207,28 +207,30 @@ def serve(host: str, port: int, or_next: bool) -> int:
     demo = installation.database_is_ours and is_loopback(host)  # random logins, but printed: for this machine alone
     steps = Steps()
     wait_for_commands(installation)
-    with running(installation, steps) as supervisor:
-        with listen(host, port, or_next=or_next) as listener:
-            site = start(installation, supervisor, listener, steps, demo=demo)
-            announce(site)
-            code = supervisor.run()
-            print("\nStopping.", flush=True)
+    with running(installation, steps) as supervisor, listen(host, port, or_next=or_next) as listener:
+        site = start(installation, supervisor, listener, steps, demo=demo)
+        announce(site)
+        code = supervisor.run()
+        print("\nStopping.", flush=True)
     return code
 
 
 @contextmanager
 def running(installation: Installation, steps: Steps) -> Iterator[Supervisor]:
     """The services that are ours to run, and a supervisor for what comes on top of them."""
+    around = embedded(installation.services, {"what": "bin/up"})
     with ExitStack() as stack:
         with steps.step("PostgreSQL and Redis" if installation.services.only else "claiming var/"):
-            supervisor = stack.enter_context(embedded(installation.services, {"what": "bin/up"}))
+            supervisor = stack.enter_context(around)
         yield supervisor
 
 
 def wait_for_commands(installation: Installation) -> None:
     """bin/manage starts the services for itself when nobody else runs them: let it finish."""
     told = False
-    while about_runner(installation.services.home, alive=True).get("what") == "bin/manage":
+    while runner := about_runner(installation.services.home, alive=True):
+        if runner.get("what") != "bin/manage":
+            raise AlreadyRunning(f"the services of {installation.services.home} are already running", runner)
         if not told:
             print("A command of bin/manage is using the services; starting when it has finished.", flush=True)
             told = True
@@ -239,7 +241,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bin/up", description="Start Cloister on this machine.")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="the port to listen on (8000, or the next free one)")
-    parser.add_argument("--check", action="store_true", help="start, do the main job like a person, stop, tell how it went")
+    parser.add_argument("--check", action="store_true", help="start, do the main job like a person, tell how it went")
     options = parser.parse_args()
     try:
         if options.check:
@@ -248,8 +250,8 @@ def main() -> int:
             return check()
         return serve(options.host, *wanted_port(options.port))
     except AlreadyRunning as error:
-        url = error.holder.get("url", "")
-        print(f"Cloister is already running{f' at {url}/' if url else ''}: {error}", file=sys.stderr)
+        where = f" at {error.holder['url']}/" if "url" in error.holder else ""
+        print(f"Cloister is already running{where}: {error} (process {error.holder.get('pid')})", file=sys.stderr)
     except CannotStart as error:
         print(f"Cloister cannot start: {error}", file=sys.stderr)
     except KeyboardInterrupt:  # Stopped is one

@@ -3,11 +3,10 @@
 from argparse import ArgumentParser
 from typing import Any
 
-import django_rq
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
-from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue, release_jobs_of_dead_workers, sweep
+from tenants.jobs import HotWorker, TenantJob, TenantQueue, queues, release_jobs_of_dead_workers, sweep
 
 
 class Command(BaseCommand):
@@ -21,13 +20,13 @@ class Command(BaseCommand):
             raise CommandError(
                 "DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes."
             )
-        queues = [django_rq.get_queue(name) for name in QUEUES]
+        listening = queues()
         worker = HotWorker(
-            queues,
-            connection=queues[0].connection,
+            listening,
+            connection=listening[0].connection,
             job_class=TenantJob,
             queue_class=TenantQueue,
-            serializer=queues[0].serializer,
+            serializer=listening[0].serializer,
             worker_ttl=30,  # an idle worker wakes every 15 s and looks after what is abandoned
             maintenance_interval=30,
             log_job_description=False,

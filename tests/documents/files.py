@@ -1,0 +1,194 @@
+"""Documents made in code, one builder per format, so that no test depends on a file nobody can read in a review."""
+
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from email.message import EmailMessage
+from xml.sax.saxutils import escape
+
+W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+A = "http://schemas.openxmlformats.org/drawingml/2006/main"
+P = "http://schemas.openxmlformats.org/presentationml/2006/main"
+S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+M = "http://schemas.openxmlformats.org/officeDocument/2006/math"
+MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
+NAMESPACES = f'xmlns:w="{W}" xmlns:a="{A}" xmlns:p="{P}" xmlns:r="{R}" xmlns:m="{M}" xmlns:mc="{MC}"'
+OFFICE = "application/vnd.openxmlformats-officedocument"
+
+
+def zipped(members: Mapping[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def relations(targets: Iterable[tuple[str, str, str]]) -> str:
+    rows = "".join(f'<Relationship Id="{i}" Type="{R}/{kind}" Target="{target}"/>' for i, kind, target in targets)
+    return f'<Relationships xmlns="{RELATIONS}">{rows}</Relationships>'
+
+
+def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
+    """A PDF drawn by hand: one line of Helvetica per line of text. A page of "" has no text layer."""
+    objects: dict[int, bytes] = {}
+    kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(pages)))
+    objects[1] = b"<< /Type /Catalog /Pages 2 0 R >>"
+    objects[2] = f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode()
+    objects[3] = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /WinAnsiEncoding >>"
+    for index, text in enumerate(pages):
+        number = 4 + 2 * index
+        lines = []
+        for row, line in enumerate(text.splitlines()):
+            shown = line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+            lines.append(f"BT /F1 11 Tf 50 {780 - 14 * row} Td ({shown}) Tj ET")
+        drawing = "\n".join(lines).encode("cp1252")
+        objects[number] = (
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {number + 1} 0 R"
+            " /Resources << /Font << /F1 3 0 R >> >> >>"
+        ).encode()
+        objects[number + 1] = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing)
+    trailer = f"/Size {len(objects) + 1 + encrypt} /Root 1 0 R"
+    if encrypt:
+        number = len(objects) + 1
+        secret = "00" * 32
+        objects[number] = f"<< /Filter /Standard /V 2 /R 3 /Length 128 /O <{secret}> /U <{secret}> /P -44 >>".encode()
+        trailer += f" /Encrypt {number} 0 R /ID [<{'11' * 16}> <{'11' * 16}>]"
+    body = b"%PDF-1.7\n"
+    offsets = {}
+    for number, content in objects.items():
+        offsets[number] = len(body)
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offsets[number] for number in sorted(objects))
+    table = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
+    return body + table + f"trailer\n<< {trailer} >>\nstartxref\n{len(body)}\n%%EOF\n".encode()
+
+
+def paragraph(text: str, style: str = "") -> str:
+    properties = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
+    return f'<w:p>{properties}<w:r><w:t xml:space="preserve">{escape(text)}</w:t></w:r></w:p>'
+
+
+def docx(body: str, extra: Mapping[str, str] | None = None) -> bytes:
+    """A Word document with this body (WordprocessingML)."""
+    return zipped(
+        {
+            "[Content_Types].xml": f'<Types><Override ContentType="{OFFICE}.wordprocessingml.document.main+xml"/></Types>',
+            "_rels/.rels": relations([("rId1", "officeDocument", "word/document.xml")]),
+            "word/document.xml": f"<w:document {NAMESPACES}><w:body>{body}</w:body></w:document>",
+            **(extra or {}),
+        }
+    )
+
+
+def shape(text: str, place: str = "body") -> str:
+    lines = "".join(f"<a:p><a:r><a:t>{escape(line)}</a:t></a:r></a:p>" for line in text.splitlines())
+    return f'<p:sp><p:nvSpPr><p:nvPr><p:ph type="{place}"/></p:nvPr></p:nvSpPr><p:txBody>{lines}</p:txBody></p:sp>'
+
+
+def pptx(slides: Sequence[str], notes: Mapping[int, str] | None = None) -> bytes:
+    """A presentation; a slide is the XML of its shapes. Files are numbered backwards, so that order must come from the list."""
+    notes = notes or {}
+    count = len(slides)
+    members: dict[str, str | bytes] = {
+        "[Content_Types].xml": f'<Types><Override ContentType="{OFFICE}.presentationml.presentation.main+xml"/></Types>',
+        "_rels/.rels": relations([("rId1", "officeDocument", "ppt/presentation.xml")]),
+        "ppt/presentation.xml": f"<p:presentation {NAMESPACES}><p:sldIdLst>"
+        + "".join(f'<p:sldId id="{256 + n}" r:id="rId{n}"/>' for n in range(count))
+        + "</p:sldIdLst></p:presentation>",
+        "ppt/_rels/presentation.xml.rels": relations(
+            (f"rId{n}", "slide", f"slides/slide{count - n}.xml") for n in range(count)
+        ),
+    }
+    for n, shapes in enumerate(slides):
+        name = f"slide{count - n}.xml"
+        members[f"ppt/slides/{name}"] = f"<p:sld {NAMESPACES}><p:cSld><p:spTree>{shapes}</p:spTree></p:cSld></p:sld>"
+        if n in notes:
+            members[f"ppt/slides/_rels/{name}.rels"] = relations([("rId1", "notesSlide", f"../notesSlides/n{n}.xml")])
+            members[f"ppt/notesSlides/n{n}.xml"] = (
+                f"<p:notes {NAMESPACES}><p:cSld><p:spTree>{shape('7', 'sldNum')}{shape(notes[n])}</p:spTree></p:cSld></p:notes>"
+            )
+    return zipped(members)
+
+
+def xlsx(sheets: Mapping[str, Sequence[Sequence[str | float | None]]]) -> bytes:
+    members: dict[str, str | bytes] = {
+        "[Content_Types].xml": '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{OFFICE}.spreadsheetml.sheet.main+xml"/></Types>',
+        "_rels/.rels": relations([("rId1", "officeDocument", "xl/workbook.xml")]),
+        "xl/workbook.xml": f'<workbook xmlns="{S}" xmlns:r="{R}"><sheets>'
+        + "".join(f'<sheet name="{escape(name)}" sheetId="{n}" r:id="rId{n}"/>' for n, name in enumerate(sheets, 1))
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": relations(
+            (f"rId{n}", "worksheet", f"worksheets/s{n}.xml") for n in range(1, len(sheets) + 1)
+        ),
+    }
+    for n, rows in enumerate(sheets.values(), 1):
+        lines = "".join(
+            f'<row r="{r}">' + "".join(_cell(f"{chr(65 + c)}{r}", value) for c, value in enumerate(cells)) + "</row>"
+            for r, cells in enumerate(rows, 1)
+        )
+        members[f"xl/worksheets/s{n}.xml"] = f'<worksheet xmlns="{S}"><sheetData>{lines}</sheetData></worksheet>'
+    return zipped(members)
+
+
+def _cell(place: str, value: str | float | None) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f'<c r="{place}" t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+    return f'<c r="{place}"><v>{value}</v></c>'
+
+
+def epub(chapters: Sequence[str], extra: Mapping[str, str] | None = None) -> bytes:
+    """A book; files are named backwards, so that order must come from the spine."""
+    count = len(chapters)
+    items = "".join(f'<item id="c{n}" href="ch%20{count - n}.xhtml" media-type="application/xhtml+xml"/>' for n in range(count))
+    spine = "".join(f'<itemref idref="c{n}"/>' for n in range(count))
+    return zipped(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container"><rootfiles>'
+            '<rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
+            "OEBPS/book.opf": f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest>'
+            f"<spine>{spine}</spine></package>",
+            **{f"OEBPS/ch {count - n}.xhtml": text for n, text in enumerate(chapters)},
+            **(extra or {}),
+        }
+    )
+
+
+def eml(subject: str, body: str, html: str = "", attachments: Mapping[str, bytes] | None = None) -> bytes:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "Ada <ada@example.org>", "Bob <bob@example.org>", subject
+    message.set_content(body)
+    if html:
+        message.add_alternative(html, subtype="html")
+    for name, content in (attachments or {}).items():
+        message.add_attachment(content, maintype="application", subtype="octet-stream", filename=name)
+    return message.as_bytes()
+
+
+def rtf(text: str) -> bytes:
+    units = memoryview(text.encode("utf-16-le")).cast("h")  # signed, as RTF writes them; a pair for what is beyond 16 bits
+    escaped = "".join(chr(unit) if 0 < unit < 128 else f"\\u{unit}?" for unit in units)
+    return b"{\\rtf1\\ansi\\deff0 " + escaped.replace("\n", "\\par ").encode() + b"}"
+
+
+def bomb(size: int = 1500 << 20) -> bytes:
+    """A Word document that unpacks to `size` bytes."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("[Content_Types].xml", "<Types>wordprocessingml</Types>")
+        with archive.open("word/document.xml", "w", force_zip64=True) as member:
+            for _ in range(size >> 20):
+                member.write(bytes(1 << 20))
+    return target.getvalue()
+
+
+def ole(encrypted: bool) -> bytes:
+    """The head of an OLE container: an encrypted .docx, or an old .doc."""
+    name = "EncryptedPackage" if encrypted else "WordDocument"
+    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + name.encode("utf-16-le") + bytes(500)

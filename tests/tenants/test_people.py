@@ -1,0 +1,217 @@
+"""Invitations, memberships, and accounts without a mail server."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from tenants import mail, people
+from tenants.errors import Refused
+from tenants.models import Invitation, Membership, OutgoingMail, User
+from tests.conftest import PASSWORD
+
+pytestmark = pytest.mark.django_db
+
+
+def invitation(workspace, owner, email="new@example.org", role="editor") -> tuple[Invitation, str]:
+    offer = people.invite(workspace, email, role, owner)
+    return offer, f"/invitation/{people.token_of(offer)}/"
+
+
+def test_an_owner_invites_and_gets_a_link_to_hand_over(client_owner, workspace_a):
+    response = client_owner.post("/w/alpha/members/invite/", {"email": "New@Example.org", "role": "editor"}, follow=True)
+    offer = Invitation.objects.get(tenant=workspace_a)
+    assert offer.email == "new@example.org"
+    assert people.link_of(offer) in response.content.decode()
+
+
+def test_somebody_new_joins_with_the_link(workspace_a, owner):
+    _, link = invitation(workspace_a, owner)
+    client = Client()
+    assert client.get(link).status_code == 200
+    response = client.post(link, {"name": "New Person", "password": "a-long-passphrase"})
+    assert response["Location"] == "/w/alpha/"
+    assert Membership.objects.get(user__email="new@example.org").role == "editor"
+    assert client.get("/w/alpha/").status_code == 200
+
+
+def test_a_link_works_once(workspace_a, owner):
+    _, link = invitation(workspace_a, owner)
+    Client().post(link, {"name": "New Person", "password": "a-long-passphrase"})
+    assert Client().get(link).status_code == 410
+
+
+@pytest.mark.parametrize("spoil", ["forged", "expired", "withdrawn"])
+def test_a_bad_link_says_so(workspace_a, owner, spoil):
+    offer, link = invitation(workspace_a, owner)
+    if spoil == "forged":
+        link = link[:-3] + ("aa/" if not link.endswith("aa/") else "bb/")
+    elif spoil == "expired":
+        Invitation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    else:
+        offer.delete()
+    assert Client().get(link).status_code == 410
+
+
+def test_a_weak_password_is_refused_and_nothing_is_lost(workspace_a, owner):
+    _, link = invitation(workspace_a, owner)
+    response = Client().post(link, {"name": "New Person", "password": "short"})
+    assert response.status_code == 422
+    assert b"New Person" in response.content
+    assert not User.objects.filter(email="new@example.org").exists()
+
+
+def test_somebody_with_an_account_signs_in_and_joins(workspace_a, owner, person, sign_in):
+    stranger = person(None)
+    _, link = invitation(workspace_a, owner, stranger.email, "viewer")
+    assert b"/accounts/login/?next=" in Client().get(link).content
+    assert sign_in(stranger).post(link)["Location"] == "/w/alpha/"
+
+
+def test_another_person_cannot_take_the_place(workspace_a, owner, person, sign_in):
+    _, link = invitation(workspace_a, owner)
+    response = sign_in(person(None)).post(link)
+    assert response.status_code == 422
+    assert "is for new@example.org" in response.content.decode()
+
+
+def test_an_invitation_is_replaced_not_doubled(workspace_a, owner):
+    first, _ = invitation(workspace_a, owner)
+    second, _ = invitation(workspace_a, owner, "NEW@example.org", "viewer")
+    assert list(Invitation.objects.filter(tenant=workspace_a)) == [second] != [first]
+
+
+@pytest.mark.parametrize("path", ["members/invite/", "members/1/remove/"])
+def test_a_viewer_manages_nobody(client_viewer, path):
+    response = client_viewer.post(f"/w/alpha/{path}", {"email": "x@example.org", "role": "viewer"})
+    assert response.status_code == 403
+    assert b"Admins and owners" in response.content
+
+
+def test_an_admin_makes_no_owner(person, workspace_a, sign_in):
+    client = sign_in(person("admin", workspace_a))
+    response = client.post("/w/alpha/members/invite/", {"email": "x@example.org", "role": "owner"})
+    assert response.status_code == 422
+    assert not Invitation.objects.exists()
+
+
+def test_the_last_owner_stays(client_owner, owner, workspace_a):
+    response = client_owner.post(f"/w/alpha/members/{owner.pk}/remove/", follow=True)
+    assert "at least one owner" in response.content.decode()
+    assert Membership.objects.filter(user=owner).exists()
+
+
+def test_a_removed_member_is_out_at_once(client_owner, client_viewer, viewer):
+    assert client_viewer.get("/w/alpha/").status_code == 200
+    client_owner.post(f"/w/alpha/members/{viewer.pk}/remove/")
+    assert client_viewer.get("/w/alpha/").status_code == 404
+
+
+def test_members_of_another_workspace_cannot_be_touched(client_owner, person, workspace_b):
+    other = person("editor", workspace_b)
+    assert client_owner.post(f"/w/alpha/members/{other.pk}/remove/").status_code == 404
+    assert Membership.objects.filter(user=other).exists()
+
+
+def test_invitations_of_another_workspace_cannot_be_withdrawn(client_owner, owner, workspace_b):
+    offer, _ = invitation(workspace_b, owner)
+    assert client_owner.post(f"/w/alpha/members/invitations/{offer.pk}/withdraw/").status_code == 404
+    assert Invitation.objects.filter(pk=offer.pk).exists()
+
+
+def test_a_reset_mail_waits_encrypted_for_staff_to_hand_over(owner):
+    Client().post("/accounts/password/reset/", {"email": owner.email})
+    message = OutgoingMail.objects.get()
+    assert message.recipient == owner.email
+    link = mail.link(message)
+    assert "/accounts/password/reset/key/" in link
+    assert link.encode() not in bytes(message.sealed_body)
+    client = Client()
+    path = "/" + link.split("/", 3)[3]
+    page = client.get(path, follow=True)
+    assert page.status_code == 200
+    client.post(page.request["PATH_INFO"], {"password1": "another-long-one", "password2": "another-long-one"})
+    owner.refresh_from_db()
+    assert owner.check_password("another-long-one")
+
+
+def test_only_superusers_see_mail_to_hand_over(owner, person, sign_in):
+    Client().post("/accounts/password/reset/", {"email": owner.email})
+    staff = person(None, email="staff@example.org", staff=True)
+    listing = "/admin/tenants/outgoingmail/"
+    assert sign_in(staff).get(listing).status_code == 200
+    staff.is_superuser = False
+    staff.save()
+    assert sign_in(staff).get(listing).status_code == 403
+
+
+def test_a_password_link_sets_the_password_once(person):
+    user = person(None)
+    path = "/" + people.password_link(user).split("/", 3)[3]
+    client = Client()
+    page = client.get(path, follow=True)
+    client.post(page.request["PATH_INFO"], {"password1": "another-long-one", "password2": "another-long-one"})
+    user.refresh_from_db()
+    assert user.check_password("another-long-one")
+    assert b"password1" not in Client().get(path, follow=True).content
+
+
+def test_sign_up_is_closed_unless_opened(settings):
+    page = Client().get("/accounts/signup/")
+    assert b"password1" not in page.content
+    settings.SIGN_UP_OPEN = True
+    assert b"password1" in Client().get("/accounts/signup/").content
+
+
+def test_one_address_has_one_account(owner):
+    with pytest.raises(Refused, match="already"):
+        people.create_person("OWNER@example.org", "x")
+
+
+def test_five_wrong_passwords_lock_the_person_out(owner):
+    client = Client()
+    answers = [client.post("/accounts/login/", {"login": owner.email, "password": "wrong"}).status_code for _ in range(6)]
+    assert 429 in answers
+    assert client.post("/accounts/login/", {"login": owner.email, "password": PASSWORD}).status_code == 429
+
+
+def test_signing_in_leads_to_the_search_box(owner):
+    client = Client()
+    response = client.post("/accounts/login/", {"login": "Owner@Example.org", "password": PASSWORD}, follow=True)
+    assert response.request["PATH_INFO"] == "/"
+    assert response.redirect_chain[-1][0] == "/w/alpha/"
+
+
+def test_a_second_factor_is_asked_for_and_its_secret_is_encrypted(owner):
+    import time
+
+    from allauth.mfa.models import Authenticator
+    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+
+    client = Client()
+    client.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
+    page = client.get("/accounts/2fa/totp/activate/", follow=True)
+    if b'name="password"' in page.content:
+        client.post(page.request["PATH_INFO"] + "?next=/accounts/2fa/totp/activate/", {"password": PASSWORD})
+        client.get("/accounts/2fa/totp/activate/")
+    secret = client.session["mfa.totp.secret"]
+
+    def code(step: int = 0) -> str:
+        return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + step))
+
+    client.post("/accounts/2fa/totp/activate/", {"code": code()})
+    stored = Authenticator.objects.get(type="totp")
+    assert secret not in str(stored.data)
+    again = Client()
+    response = again.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
+    assert "2fa" in response["Location"]
+    assert again.get("/w/alpha/").status_code == 302
+    again.post("/accounts/2fa/authenticate/", {"code": code(1)})
+    assert again.get("/w/alpha/").status_code == 200
+    staff = User.objects.get(pk=owner.pk)
+    staff.is_staff = staff.is_superuser = True
+    staff.save()
+    admin = Client().post("/admin/login/", {"username": owner.email, "password": PASSWORD})
+    assert re.search("/accounts/", admin["Location"])

@@ -1,0 +1,58 @@
+"""What the management commands share: one JSON object on stdout, words on stderr, one sentence and exit 1 on failure."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connection
+
+from tenants.errors import Refused
+from tenants.models import Tenant
+
+
+class Command(BaseCommand):
+    """A command that returns its answer as a dict; `--json` prints it, otherwise `say` words it."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+
+    def answer(self, **options: Any) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def word(self, answer: dict[str, Any]) -> str:
+        """The answer for a person."""
+        return "\n".join(f"{key}: {value}" for key, value in answer.items())
+
+    def say(self, text: str) -> None:
+        self.stderr.write(text)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            answer = self.answer(**options)
+        except Refused as refusal:
+            raise CommandError(str(refusal)) from None
+        self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str) if options["json"] else self.word(answer))
+
+
+class WorkspaceCommand(Command):
+    """A command about one workspace, named by `--workspace`; without it, the only one there is."""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--workspace", metavar="ADDRESS", help="the workspace's address; not needed when there is one only")
+
+    def tenant(self, slug: str | None) -> Tenant:
+        connection.set_schema_to_public()
+        active = Tenant.objects.filter(status=Tenant.Status.ACTIVE)
+        if slug:
+            if found := active.filter(slug=slug).first():
+                return found
+            raise Refused(f"There is no workspace {slug}. `list_workspaces` names them.")
+        match list(active[:2]):
+            case [only]:
+                return only
+            case []:
+                raise Refused("There is no workspace yet: make one with `create_workspace`.")
+            case _:
+                raise Refused("There are several workspaces: name one with --workspace. `list_workspaces` names them.")

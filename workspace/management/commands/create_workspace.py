@@ -1,0 +1,40 @@
+"""`manage.py create_workspace NAME`: the same verb as the form, done here and now."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from tenants import people
+from tenants.errors import Refused
+from tenants.models import Membership, User
+from tenants.permissions import Role
+from tenants.provisioning import create_workspace, suggest_slug
+from workspace.commands import Command as Base
+
+
+class Command(Base):
+    help = "Creates a workspace. Repeating it with the same address changes nothing."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", help="what members see")
+        parser.add_argument("--slug", help="its address; made of the name when not given")
+        parser.add_argument("--owner", metavar="E-MAIL", help="who owns it; an account is made when there is none")
+
+    def answer(self, *, name: str, slug: str | None, owner: str | None, **options: Any) -> dict[str, Any]:
+        if not name.strip() or len(name) > 100:
+            raise Refused("A workspace's name has 1 to 100 characters.")
+        tenant, created = create_workspace(name.strip(), slug or suggest_slug(name))
+        made = {"id": str(tenant.id), "slug": tenant.slug, "schema": tenant.schema_name, "created": created}
+        if owner:
+            user = User.objects.filter(email=User.objects.normalize_email(owner)).first()
+            if user is None:
+                user = people.create_person(owner, None)
+                made["owner_link"] = people.password_link(user)
+            Membership.objects.get_or_create(user=user, tenant=tenant, defaults={"role": Role.OWNER})
+        return made
+
+    def word(self, answer: dict[str, Any]) -> str:
+        lines = [f"{'Created' if answer['created'] else 'There is already'} the workspace /w/{answer['slug']}/ ({answer['id']})."]
+        if link := answer.get("owner_link"):
+            lines.append(f"Its owner sets a password here: {link}")
+        return "\n".join(lines)

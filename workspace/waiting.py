@@ -1,0 +1,55 @@
+"""Waiting for background work from a command: a worker does it where one listens, otherwise this process does."""
+
+import time
+from collections.abc import Callable
+
+from django.db import connection
+from django.db.models import Count
+
+from documents.models import Collection, Document
+from tenants.errors import Refused
+from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue, queues, worker_is_listening
+
+POLL_SECONDS = 2.0
+JOBS_AT_A_TIME = 20  # between two reports of progress
+
+
+def work_until(done: Callable[[], bool], *, report: Callable[[], None]) -> None:
+    """Wait until `done()`, while a worker works; where none listens, do its work in this process.
+
+    `report()` is called every two seconds. The connection's workspace is as before afterwards.
+    """
+    before = connection.tenant
+    while not done():
+        if worker_is_listening():
+            time.sleep(POLL_SECONDS)
+        else:
+            listening = queues()
+            worker = HotWorker(
+                listening,
+                connection=listening[0].connection,
+                job_class=TenantJob,
+                queue_class=TenantQueue,
+                serializer=listening[0].serializer,
+                log_job_description=False,
+            )
+            worker.work(burst=True, max_jobs=JOBS_AT_A_TIME, logging_level="WARNING")
+            connection.set_tenant(before)
+            if not done() and not any(len(queue) for queue in listening):
+                raise Refused(f"Nothing is left in the queues ({', '.join(QUEUES)}) and the work is not done.")
+        report()
+
+
+def states(collection: Collection) -> dict[str, int]:
+    """How many documents of a collection are in which state."""
+    counted = Document.objects.filter(collection=collection).order_by().values_list("state").annotate(Count("id"))
+    return dict(sorted(counted))
+
+
+def until_final(collection: Collection, say: Callable[[str], None]) -> None:
+    """Until no document of the collection is under way."""
+
+    def unfinished() -> int:
+        return sum(count for state, count in states(collection).items() if state in Document.UNFINISHED)
+
+    work_until(lambda: unfinished() == 0, report=lambda: say(f"{unfinished()} documents under way"))
