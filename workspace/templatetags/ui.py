@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from django import forms, template
-from django.forms.forms import NON_FIELD_ERRORS
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.template.base import NodeList, Parser, Token
 from django.template.context import Context
 from django.utils import timezone
@@ -76,12 +76,10 @@ def field(bound: forms.BoundField, label: str = "", hint: str | bool | None = No
 
     `label` and `hint` replace the form's own words where a third party's form has none that fit; hint=False drops them.
     """
-    hint = bound.help_text if hint is None else hint
+    shown_hint = bound.help_text if hint is None else hint
     widget = bound.field.widget
     hint_id, error_id = f"{bound.auto_id}_hint", f"{bound.auto_id}_error"
-    described_by = " ".join(
-        part for part in (hint_id if hint else "", error_id if bound.errors else "") if part
-    )
+    described_by = " ".join(part for part in (hint_id if shown_hint else "", error_id if bound.errors else "") if part)
     given: dict[str, Any] = {name.replace("_", "-"): value for name, value in attrs.items()}
     kind = _kind(widget)
     if described_by and kind != "group":
@@ -93,7 +91,7 @@ def field(bound: forms.BoundField, label: str = "", hint: str | bool | None = No
     return {
         "field": bound,
         "label": label or bound.label,
-        "hint": hint,
+        "hint": shown_hint,
         "kind": kind,
         "control": bound.as_widget(attrs=given),
         "hint_id": hint_id,
@@ -122,6 +120,12 @@ def byte_size(count: int | str | None) -> str:
         if size < 999.95 or unit == UNITS[-1]:
             break
     return f"{size:.1f}\N{NO-BREAK SPACE}{unit}"
+
+
+@register.filter
+def count(number: int | str | None) -> str:
+    """A whole number in groups of three digits: 1,204."""
+    return "" if number is None or number == "" else f"{int(number):,}"
 
 
 @register.filter
