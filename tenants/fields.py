@@ -33,6 +33,10 @@ class DecryptOnTouch(DeferredAttribute):
             instance.__dict__[self.field.attname] = value
         return value
 
+    def __set__(self, instance: models.Model, value: Any) -> None:
+        """With it Python asks the descriptor before the instance's own dictionary, which holds the ciphertext."""
+        instance.__dict__[self.field.attname] = value
+
 
 class EncryptedField(models.BinaryField):
     """Base of the encrypted fields: a bytea column. Not filterable, not orderable, refused in QuerySet.update()."""
@@ -48,6 +52,9 @@ class EncryptedField(models.BinaryField):
         if self.purpose != "text":
             kwargs["purpose"] = self.purpose
         return name, path, args, kwargs
+
+    def _check_str_default_value(self) -> list[Any]:
+        return []  # BinaryField wants bytes; here the default is the plaintext value
 
     # -- between plaintext value and bytes
 
@@ -68,7 +75,7 @@ class EncryptedField(models.BinaryField):
     def seal(self, pk: Any, value: Any) -> Ciphertext:
         return Ciphertext(cipher(self.purpose).encrypt(self.context(pk), self.pack(value)))
 
-    def reader(self) -> Callable[[Any, bytes], Any]:
+    def reader(self) -> Callable[[Any, Any], Any]:
         """For many rows: `read(pk, ciphertext)` with the cipher taken once, for the current workspace."""
         taken, table, column = cipher(self.purpose), self.model._meta.db_table, str(self.column)
         return lambda pk, value: self.unpack(taken.decrypt((table, column, str(pk)), value))
@@ -102,10 +109,14 @@ class EncryptedField(models.BinaryField):
 
 
 class EncryptedBinaryField(EncryptedField):
-    pass
+    _pyi_private_set_type: bytes
+    _pyi_private_get_type: bytes
 
 
 class EncryptedTextField(EncryptedField):
+    _pyi_private_set_type: str | Ciphertext  # for django-stubs: what may be set, and what touching yields
+    _pyi_private_get_type: str  # type: ignore[assignment]
+
     def pack(self, value: Any) -> bytes:
         return str(value).encode()
 
@@ -114,6 +125,9 @@ class EncryptedTextField(EncryptedField):
 
 
 class EncryptedJSONField(EncryptedField):
+    _pyi_private_set_type: Any
+    _pyi_private_get_type: Any
+
     def pack(self, value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 

@@ -10,5 +10,6 @@ class Console(AdminSite):
     index_title = "Workspaces, people and queues"
     site_url = "/"
 
-
-Console.login = secure_admin_login(Console.login)  # type: ignore[method-assign]
+    def __init__(self, name: str = "admin") -> None:
+        super().__init__(name)
+        self.login = secure_admin_login(self.login)  # type: ignore[method-assign]

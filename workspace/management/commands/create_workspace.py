@@ -34,7 +34,8 @@ class Command(Base):
         return made
 
     def word(self, answer: dict[str, Any]) -> str:
-        lines = [f"{'Created' if answer['created'] else 'There is already'} the workspace /w/{answer['slug']}/ ({answer['id']})."]
+        verb = "Created" if answer["created"] else "There is already"
+        lines = [f"{verb} the workspace /w/{answer['slug']}/ ({answer['id']})."]
         if link := answer.get("owner_link"):
             lines.append(f"Its owner sets a password here: {link}")
         return "\n".join(lines)

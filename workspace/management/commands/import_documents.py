@@ -36,5 +36,6 @@ class Command(WorkspaceCommand):
 
     def word(self, answer: dict[str, Any]) -> str:
         states = ", ".join(f"{count} {state}" for state, count in answer["states"].items())
-        lines = [f"{answer['collection']}: queued {answer['queued']}, there already {answer['already']}; now {states or 'empty'}."]
+        counts = f"queued {answer['queued']}, there already {answer['already']}"
+        lines = [f"{answer['collection']}: {counts}; now {states or 'empty'}."]
         return "\n".join(lines + [f"not taken: {refused['name']}: {refused['message']}" for refused in answer["refused"]])

@@ -15,8 +15,15 @@ class Command(Base):
         found = Tenant.objects.annotate(members=Count("memberships")).order_by("slug")
         return {
             "workspaces": [
-                {"id": str(t.id), "slug": t.slug, "name": t.name, "schema": t.schema_name, "status": t.status, "members": t.members}
-                for t in found
+                {
+                    "id": str(tenant.id),
+                    "slug": tenant.slug,
+                    "name": tenant.name,
+                    "schema": tenant.schema_name,
+                    "status": tenant.status,
+                    "members": tenant.members,
+                }
+                for tenant in found
             ]
         }
 

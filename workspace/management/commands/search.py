@@ -1,9 +1,13 @@
 """`manage.py search "words" --workspace …`: the same search as the page."""
 
+import html
 from argparse import ArgumentParser
 from typing import Any
 
+from django.utils.html import strip_tags
+
 from search import querying
+from search.presentation import Shown, passages
 from tenants.context import workspace
 from tenants.errors import Refused
 from workspace.commands import WorkspaceCommand
@@ -24,11 +28,28 @@ class Command(WorkspaceCommand):
             raise Refused("--limit is a number from 1 to 100.")
         with workspace(self.tenant(options["workspace"])) as tenant:
             results = querying.search(query, limit=limit)
-            return {"workspace": tenant.slug, "results": [vars_of(hit) for hit in querying.passages(results.hits[:limit], query)]}
+            shown = passages(results.hits, query)
+            return {"workspace": tenant.slug, "searched": results.searched, "results": [described(one) for one in shown]}
 
     def word(self, answer: dict[str, Any]) -> str:
-        lines = [
-            f"{number:>2}. {hit['title']}{', ' + hit['page_label'] if hit['page_label'] else ''}  ({hit['score']:.2f})\n    {hit['text'][:200]}"
-            for number, hit in enumerate(answer["results"], 1)
-        ]
+        lines = []
+        for number, found in enumerate(answer["results"], 1):
+            where = f", {found['page_label']}" if found["page_label"] else ""
+            lines.append(f"{number:>2}. {found['title']}{where}  ({found['score']:.2f})\n    {found['passage']}")
         return "\n".join(lines) or "Nothing found."
+
+
+def described(shown: Shown) -> dict[str, Any]:
+    hit, source = shown.hit, shown.source
+    return {
+        "rank": hit.rank,
+        "document": str(hit.document_id),
+        "title": source.title,
+        "collection": source.collection_name,
+        "page": shown.page,
+        "page_label": shown.page_label,
+        "passage": html.unescape(strip_tags(str(shown.snippet.html))),
+        "score": round(hit.score, 4),
+        "dense": round(hit.dense, 4),
+        "keyword": round(hit.keyword, 4),
+    }

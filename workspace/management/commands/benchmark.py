@@ -1,0 +1,34 @@
+"""`manage.py benchmark NAME`: the product against its floor or a rival, on services of its own."""
+
+from argparse import ArgumentParser
+from importlib import import_module
+from typing import Any
+
+from workspace.commands import Command as Base
+
+NAMES = ("embedding", "ingestion", "search", "provisioning")
+
+
+class Command(Base):
+    help = "Measures the product and its floor or rival in the same run. bin/manage gives it empty services of its own."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", choices=NAMES)
+        parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top")
+        parser.add_argument("--rounds", type=int, help="how often each side is measured")
+
+    def answer(self, *, name: str, tenants: int, rounds: int | None, **options: Any) -> dict[str, Any]:
+        module = import_module(f"workspace.benchmarks.{name}")
+        given: dict[str, Any] = {"rounds": rounds} if rounds else {}
+        if name == "provisioning":
+            given["tenants"] = tenants
+        found: dict[str, Any] = module.run(self.say, **given).as_dict()
+        return found
+
+    def word(self, answer: dict[str, Any]) -> str:
+        lines = [f"product: {answer['sides']['product']}", f"reference: {answer['sides']['reference']}"]
+        for each in answer["settings"]:
+            figures = f"{each['product']:.2f} against {each['reference']:.2f} {answer['unit']}"
+            lines.append(f"{each['name']}: {figures}, ratio {each['ratio']:.2f}")
+        return "\n".join(lines)
