@@ -7,7 +7,7 @@ from workspace.commands import Command as Base
 
 
 class Command(Base):
-    help = "Makes the demo workspace from Cloister's own documentation, once, and prints its logins. Embedded services only."
+    help = "Makes the demo workspace of Cloister's own documentation, once, and prints its logins; for bin/up."
 
     def answer(self, **options: Any) -> dict[str, Any]:
         return demo.make()

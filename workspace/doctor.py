@@ -1,0 +1,246 @@
+"""Looks an installation over and says of each part whether it works, and what to do where it does not. Repairs nothing.
+
+Each check stands on its own: one that finds its part away says so, and the others still run. Never reads a workspace.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from smtplib import SMTPException
+from typing import Literal
+
+import redis
+from django.conf import settings
+from django.core.mail import get_connection
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from documents.extraction.sandbox import Sandbox, SandboxUnavailable
+from search.embeddings import EmbeddingModelMissing, embedder
+from tenants import roles
+from tenants.jobs import queues, worker_is_listening
+from tenants.keys.keyring import provider, wrap_binding
+from tenants.keys.providers import KeyUnavailable
+from tenants.models import Tenant, TenantKey
+from tenants.provisioning import missing_keys
+
+OLDEST_POSTGRESQL = 160000  # GRANT … WITH INHERIT FALSE, SET TRUE
+OLDEST_PGVECTOR = (0, 8)  # iterative scans
+FULL_BYTES, TIGHT_BYTES = 1024**3, 10 * 1024**3
+DEPTH = {
+    "namespaces": "no empty network and mount namespaces",
+    "landlock": "no Landlock",
+    "account": "the reader runs as root",
+}
+PREPARE = "Run `manage.py prepare` with an administrator's DATABASE_URL (docs/configuration.md)."
+
+State = Literal["ok", "warning", "repair"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. `repair`: something does not work or does not protect until `action` is taken."""
+
+    name: str
+    state: State
+    detail: str
+    action: str = ""
+
+
+def examine() -> list[Finding]:
+    return [check() for check in CHECKS]
+
+
+# ---------------------------------------------------------------- database
+
+
+def database() -> Finding:
+    name = "database"
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('server_version_num')::int, current_setting('server_version')")
+            number, version = cursor.fetchone()
+            cursor.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+            extension = cursor.fetchone()
+    except DatabaseError as error:
+        action = "Start the server, or correct DATABASE_URL and the logins' passwords."
+        return Finding(name, "repair", f"PostgreSQL does not answer: {_first_line(error)}", action)
+    if number < OLDEST_POSTGRESQL:
+        return Finding(name, "repair", f"PostgreSQL {version} is too old.", "Use PostgreSQL 16 or newer.")
+    if extension is None:
+        return Finding(name, "repair", f"PostgreSQL {version} has no extension vector in this database.", PREPARE)
+    if tuple(int(part) for part in extension[0].split(".")[:2]) < OLDEST_PGVECTOR:
+        action = "Install pgvector 0.8 or newer and run ALTER EXTENSION vector UPDATE."
+        return Finding(name, "repair", f"pgvector {extension[0]} is too old.", action)
+    migrations = MigrationExecutor(connection)
+    if migrations.migration_plan(migrations.loader.graph.leaf_nodes()):
+        return Finding(name, "repair", "The database is of an earlier version of Cloister.", "Run `manage.py prepare`.")
+    return Finding(name, "ok", f"PostgreSQL {version}, pgvector {extension[0]}")
+
+
+def isolation() -> Finding:
+    """What keeps workspaces apart in the database: roles that own nothing, row-level security, what is revoked."""
+    own = connection.settings_dict["NAME"]
+    wanted = {roles.login_name(kind) for kind in ("web", "worker", "operator")}
+    wanted |= {f"{own}_{suffix}" for suffix in ("rest", "public", "tenants")}
+    try:
+        with connection.cursor() as cursor:
+            mighty = "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = ANY(%s)"
+            cursor.execute(mighty, [list(wanted)])
+            found = dict(cursor.fetchall())
+            cursor.execute(
+                "SELECT relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE n.nspname = 'public' AND relrowsecurity AND relname = ANY(%s)",
+                [list(roles.TENANT_READS)],
+            )
+            protected = {table for (table,) in cursor.fetchall()}
+            cursor.execute(
+                "SELECT has_function_privilege('public', 'pg_catalog.set_config(text, text, boolean)', 'EXECUTE'), "
+                "has_language_privilege('public', 'plpgsql', 'USAGE')"
+            )
+            may_change_role = any(cursor.fetchone())
+    except DatabaseError as error:
+        return Finding("isolation", "repair", f"Cannot be read: {_first_line(error)}", "Repair the database first.")
+    problems = [f"role {role} is missing" for role in sorted(wanted - found.keys())]
+    problems += [f"role {role} bypasses row-level security" for role, bypasses in sorted(found.items()) if bypasses]
+    problems += [f"row-level security is off on {table}" for table in sorted(set(roles.TENANT_READS) - protected)]
+    if may_change_role:
+        problems.append("set_config or plpgsql is granted to everybody")
+    if problems:
+        return Finding("isolation", "repair", _sentence(problems), PREPARE)
+    return Finding("isolation", "ok", f"{len(found)} roles, row-level security on {len(protected)} tables")
+
+
+# ---------------------------------------------------------------- queues
+
+
+def queue() -> Finding:
+    client = queues()[0].connection
+    try:
+        client.ping()
+        version = client.info("server")["redis_version"]
+    except redis.RedisError as error:
+        detail = f"Redis does not answer: {_first_line(error)}"
+        return Finding("redis", "repair", detail, "Start it, or correct REDIS_URL.")
+    waiting = sum(len(each) for each in queues())
+    return Finding("redis", "ok", f"Redis {version}, {waiting} jobs waiting")
+
+
+def worker() -> Finding:
+    try:
+        listening = worker_is_listening()
+    except redis.RedisError:
+        return Finding("worker", "repair", "Unknown while Redis does not answer.", "Repair Redis first.")
+    if not listening:
+        action = "Run bin/up, or `manage.py worker` where you run the processes yourself."
+        return Finding("worker", "repair", "No worker is running: uploads and evaluations wait.", action)
+    return Finding("worker", "ok", "A worker is running")
+
+
+# ---------------------------------------------------------------- keys, model, sandbox
+
+
+def keystore() -> Finding:
+    """Whether it is private, whole, and the one that this database was made with."""
+    name, directory = "keystore", Path(settings.KEYS_DIR)
+    restore = "Restore the keystore from its backup (docs/keys.md)."
+    if not directory.is_dir():
+        action = f"{restore} For a new installation run `manage.py prepare`."
+        return Finding(name, "repair", f"There is no {directory}.", action)
+    exposed = [path for path in (directory, *directory.glob("*.key")) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    if exposed:
+        action = f"chmod 700 {directory} && chmod 600 {directory}/*.key"
+        return Finding(name, "repair", f"{exposed[0]} can be read by other accounts.", action)
+    keys = provider()
+    try:
+        keys.installation_key()
+        if missing := missing_keys():
+            detail = f"It lacks the keys of {len(missing)} workspaces ({missing[0].slug} is one)."
+            return Finding(name, "repair", detail, restore)
+        rows = TenantKey.objects.filter(tenant__status=Tenant.Status.ACTIVE)
+        opened = set()
+        for tenant, version, wrapped in rows.values_list("tenant_id", "version", "wrapped"):
+            keys.unwrap(tenant, bytes(wrapped), wrap_binding(tenant, version))
+            opened.add(tenant)
+    except KeyUnavailable as error:
+        return Finding(name, "repair", str(error), "docs/keys.md tells how to restore it.")
+    except DatabaseError:
+        detail = "Not compared with the database, which does not answer."
+        return Finding(name, "repair", detail, "Repair the database first.")
+    return Finding(name, "ok", f"{directory}: opens the keys of {len(opened)} workspaces")
+
+
+def model() -> Finding:
+    try:
+        vector = embedder().embed_query("doctor")
+    except EmbeddingModelMissing:
+        action = f"python -m search.embeddings {settings.MODEL_DIR}"
+        return Finding("model", "repair", f"There is no exported model in {settings.MODEL_DIR}.", action)
+    except Exception as error:
+        action = f"Remove {settings.MODEL_DIR}, then run python -m search.embeddings {settings.MODEL_DIR}"
+        return Finding("model", "repair", f"The exported model does not load ({type(error).__name__}).", action)
+    return Finding("model", "ok", f"{embedder().name}, {len(vector)} dimensions")
+
+
+def sandbox() -> Finding:
+    box = Sandbox()
+    try:
+        layers = box.layers()
+    except SandboxUnavailable as error:
+        action = "Documents need Linux with seccomp on x86-64 or aarch64; in a container, a profile that allows it."
+        return Finding("sandbox", "repair", f"{error}.", action)
+    finally:
+        box.close()
+    missing = [words for layer, words in DEPTH.items() if not layers.get(layer)]
+    if missing:
+        action = "Seccomp and limits hold; for more depth allow user namespaces and use kernel 5.13 or newer."
+        return Finding("sandbox", "warning", _sentence(missing), action)
+    return Finding("sandbox", "ok", "seccomp, limits, namespaces, Landlock")
+
+
+# ---------------------------------------------------------------- the machine
+
+
+def disk() -> Finding:
+    places = {_existing(Path(path)) for path in (settings.VAR_DIR, settings.FILES_DIR, settings.KEYS_DIR)}
+    free, place = min((shutil.disk_usage(place).free, str(place)) for place in places)
+    detail = f"{free / 1e9:.1f} GB free at {place}"
+    if free < FULL_BYTES:
+        return Finding("disk", "repair", detail, "Make room: uploads fail when the disk is full.")
+    if free < TIGHT_BYTES:
+        return Finding("disk", "warning", detail, "Make room before it runs out.")
+    return Finding("disk", "ok", detail)
+
+
+def mail() -> Finding:
+    if not settings.MAIL_IS_CONFIGURED:
+        action = "Set EMAIL_HOST, or hand links over from the administration pages (docs/administration.md)."
+        return Finding("mail", "warning", "No mail server is set: nothing is sent.", action)
+    server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    try:
+        with get_connection():
+            return Finding("mail", "ok", f"{server} answers")
+    except (OSError, SMTPException) as error:
+        action = "Correct EMAIL_HOST, EMAIL_PORT, EMAIL_USER, EMAIL_PASSWORD or EMAIL_TLS."
+        return Finding("mail", "repair", f"{server} does not take mail ({type(error).__name__}).", action)
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    database, isolation, queue, worker, keystore, model, sandbox, disk, mail,
+)  # fmt: skip
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if os.path.exists(place))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _sentence(parts: list[str]) -> str:
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
