@@ -1,0 +1,107 @@
+"""The one message a sandboxed child writes, and its reader, which believes none of it.
+
+Length-prefixed text instead of JSON: what it costs to read is bounded by its size, whatever a hostile child writes.
+"""
+
+import re
+import struct
+
+from documents.extraction.pages import LABEL_CHARACTERS, Extraction, Page
+from documents.reasons import Reason, Unreadable
+
+MAGIC = b"CLOISTER1"
+MAX_PAGES = 20_000
+MAX_BYTES = 64 << 20
+_FORMAT = re.compile(rb"[a-z]{2,12}")
+_DETAIL = re.compile(rb"[A-Za-z_.]{0,80}")
+_UNCLEAN = re.compile("[\x00\ud800-\udfff]")
+_LABEL_LIMIT = LABEL_CHARACTERS + 20  # "…, part 12345"
+
+
+class Malformed(ValueError):
+    """The child did not keep to the form: it is to be treated as crashed."""
+
+
+def pack_pages(extraction: Extraction) -> bytes:
+    pieces = [MAGIC, b"P", _packed(extraction.format), struct.pack("<I", len(extraction.pages))]
+    for page in extraction.pages:
+        pieces += [_packed(page.label), _packed(page.text)]
+    pieces.append(struct.pack(f"<I{len(extraction.unread)}I", len(extraction.unread), *extraction.unread))
+    return b"".join(pieces)
+
+
+def pack_refusal(reason: Reason, detail: str = "") -> bytes:
+    return b"".join([MAGIC, b"R", _packed(reason.value), _packed(detail)])
+
+
+def unpack(answer: bytes) -> Extraction:
+    """The extraction in an answer. Raises Unreadable with the child's reason, Malformed when the form is not kept."""
+    if not answer.startswith(MAGIC):
+        raise Malformed
+    reader = _Reader(answer, len(MAGIC) + 1)
+    kind = answer[len(MAGIC) : len(MAGIC) + 1]
+    if kind == b"R":
+        try:
+            reason = Reason(reader.take().decode("ascii"))
+        except ValueError:
+            raise Malformed from None
+        detail = reader.take()
+        reader.end()
+        if not _DETAIL.fullmatch(detail):
+            raise Malformed
+        raise Unreadable(reason, detail.decode("ascii"))
+    if kind != b"P":
+        raise Malformed
+    format_name = reader.take()
+    count = reader.number()
+    if not _FORMAT.fullmatch(format_name) or not 0 < count <= MAX_PAGES:
+        raise Malformed
+    pages = tuple(Page(number, reader.text(_LABEL_LIMIT), reader.text(MAX_BYTES)) for number in range(1, count + 1))
+    missing = reader.number()
+    if missing > count:
+        raise Malformed
+    unread = tuple(reader.number() for _ in range(missing))
+    reader.end()
+    if any(not 0 < number <= count for number in unread):
+        raise Malformed
+    return Extraction(format_name.decode("ascii"), pages, unread)
+
+
+def _packed(text: str) -> bytes:
+    body = text.encode()
+    return struct.pack("<I", len(body)) + body
+
+
+class _Reader:
+    def __init__(self, answer: bytes, position: int) -> None:
+        self.answer = answer
+        self.position = position
+
+    def number(self) -> int:
+        try:
+            (value,) = struct.unpack_from("<I", self.answer, self.position)
+        except struct.error:
+            raise Malformed from None
+        self.position += 4
+        return int(value)
+
+    def take(self) -> bytes:
+        length = self.number()
+        body = self.answer[self.position : self.position + length]
+        if len(body) != length:
+            raise Malformed
+        self.position += length
+        return body
+
+    def text(self, limit: int) -> str:
+        try:
+            text = self.take().decode("utf-8")
+        except UnicodeDecodeError:
+            raise Malformed from None
+        if len(text) > limit or _UNCLEAN.search(text):
+            raise Malformed
+        return text
+
+    def end(self) -> None:
+        if self.position != len(self.answer):
+            raise Malformed

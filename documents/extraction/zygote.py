@@ -1,0 +1,154 @@
+"""The clean process that forks one locked-in child per document. It never reads a document and holds nothing worth stealing.
+
+Started by `sandbox.py` as a fresh interpreter with an empty environment: forking from a process with keys would hand them on.
+"""
+
+import contextlib
+import encodings
+import importlib
+import json
+import mmap
+import os
+import pkgutil
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from documents.extraction import answers, confinement, seccomp
+from documents.extraction.pages import Extraction
+from documents.reasons import Reason, Unreadable
+
+Reader = Callable[[bytes, str], Extraction]
+
+PROBE = "\x00probe"  # not a file name: the caller asks the child to try what it must not be able to do
+
+
+def main(control_descriptor: int, reader: str) -> None:
+    """Serve requests until the caller goes away. `reader` is "module:function": (document, extension) → Extraction."""
+    control = socket.socket(fileno=control_descriptor)
+    try:
+        read = _load(reader)
+        program = seccomp.program()
+        layers = _confine()
+    except (seccomp.SeccompUnavailable, OSError, ImportError) as error:
+        control.send(json.dumps({"failed": str(error)[:500]}).encode())
+        return
+    control.send(json.dumps(layers).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(control, 4096, 2)
+        if not message:
+            return
+        document, output = descriptors
+        ended = _run(json.loads(message), document, output, control, program, read)
+        control.send(json.dumps(ended).encode())
+
+
+def _load(reader: str) -> Reader:
+    module, _, function = reader.partition(":")
+    read: Reader = getattr(importlib.import_module(module), function)
+    for codec in pkgutil.iter_modules(encodings.__path__):  # imported on first use otherwise, which the lock-down refuses
+        if codec.name not in ("mbcs", "oem", "cp65001"):
+            importlib.import_module(f"encodings.{codec.name}")
+    if len(os.listdir("/proc/self/task")) != 1:
+        raise OSError("a parser started a thread on import; forking would not be safe")
+    return read
+
+
+def _confine() -> dict[str, Any]:
+    namespaces = confinement.enter_namespaces()
+    confinement.refuse_inspection()
+    if not confinement.refuse_new_privileges():
+        raise OSError("PR_SET_NO_NEW_PRIVS refused")
+    return {
+        "limits": True,
+        "no_new_privs": True,
+        "seccomp": True,  # proven by the probe, in the first child
+        "namespaces": namespaces,
+        "landlock": confinement.landlock_everything(),
+        "account": os.geteuid() != 0,
+    }
+
+
+def _run(
+    request: dict[str, Any], document: int, output: int, control: socket.socket, program: bytes, read: Reader
+) -> dict[str, Any]:
+    child = os.fork()
+    if child == 0:
+        _child(request, document, output, program, read)
+    os.close(document)
+    os.close(output)
+    handle = os.pidfd_open(child)
+    # The caller says nothing now: news from it means that it is gone. PR_SET_PDEATHSIG would not do here, as it follows the
+    # caller's thread, not its process (prctl(2)).
+    watched: list[Any] = [handle, control]
+    news = select.select(watched, [], [], request["wall"])[0]
+    if handle not in news:
+        os.kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    os.close(handle)
+    return {
+        "status": os.waitstatus_to_exitcode(status),
+        "late": not news,
+        "peak_kib": usage.ru_maxrss,
+        "cpu": usage.ru_utime + usage.ru_stime,
+    }
+
+
+def _child(request: dict[str, Any], document: int, output: int, program: bytes, read: Reader) -> NoReturn:
+    code = 70
+    try:
+        os.dup2(document, 0)
+        os.dup2(output, 1)
+        confinement.close_from(3)
+        confinement.die_with_parent(signal.SIGKILL)
+        size = os.fstat(0).st_size
+        view = mmap.mmap(0, size, mmap.MAP_PRIVATE, mmap.PROT_READ) if size else b""
+        confinement.limit_resources(request["memory"] + 2 * size, request["cpu"])  # the document and a copy of it
+        seccomp.install(program)
+        # From here on nothing but computing.
+        code = 1
+        body = _probe() if request["name"] == PROBE else _answer(bytes(view), request["name"], read)
+        while body:
+            body = body[os.write(1, body) :]
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _answer(document: bytes, extension: str, read: Reader) -> bytes:
+    try:
+        answer = answers.pack_pages(read(document, extension))
+    except Unreadable as unreadable:
+        return answers.pack_refusal(unreadable.reason, unreadable.detail)
+    except MemoryError:
+        return answers.pack_refusal(Reason.MEMORY)
+    except RecursionError:
+        return answers.pack_refusal(Reason.TOO_COMPLEX, "RecursionError")
+    except ImportError as error:  # a reader that imports late: ours to mend, not the file's fault
+        return answers.pack_refusal(Reason.INTERNAL, type(error).__name__)
+    except Exception as error:  # whatever a parser raises on malformed bytes
+        return answers.pack_refusal(Reason.DAMAGED, type(error).__name__)
+    return answer if len(answer) <= answers.MAX_BYTES else answers.pack_refusal(Reason.TOO_LARGE)
+
+
+def _probe() -> bytes:
+    """Each of these must fail. Sockets and new programs end the process instead, so they are tried by the tests."""
+    attempts: dict[str, Callable[[], object]] = {
+        "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
+        "list": lambda: os.listdir("/"),
+        "write": lambda: os.open("/cloister-probe", os.O_WRONLY | os.O_CREAT),
+        "execute": lambda: mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC),
+        "fork": os.fork,
+    }
+    for name, attempt in attempts.items():
+        with contextlib.suppress(OSError):
+            attempt()
+            return f"{name} is possible".encode()
+    return b"locked"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])

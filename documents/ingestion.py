@@ -1,0 +1,138 @@
+"""From an encrypted file to searchable passages: extract, chunk, embed in batches, publish.
+
+Safe to run again at any point, by any worker: pages are committed at once, passages batch by batch under ids that follow
+from the document, and a lock in the database keeps two workers from one document. What ends the process leaves the last
+committed batch, from which the next run continues.
+"""
+
+import functools
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from uuid import UUID
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from documents import ledger, storage
+from documents.chunking import Chunker
+from documents.extraction.pages import Extraction
+from documents.extraction.sandbox import Sandbox, SandboxUnavailable
+from documents.models import Document, Page
+from documents.reasons import Reason, Unreadable
+from search import indexing
+from search.embeddings import embedder
+from search.indexing import Passage
+from tenants.ciphers import Tampered
+from tenants.privacy import describe_exception
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+HEADED = frozenset({"markdown", "docx", "html", "epub"})  # formats whose text has "# " headings and lists to cut at
+_PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
+
+
+def ingest(document_id: UUID) -> None:
+    """Bring a document to an end: ready, or failed with its reason. Does nothing when another worker has it.
+
+    Raises only when the database is away; the document is then queued again by the sweeper.
+    """
+    with _alone_with(document_id) as alone:
+        if not alone:
+            return
+        document = ledger.begin(document_id)
+        if document is None:
+            return
+        try:
+            if document.state == Document.State.EXTRACTING:
+                ledger.extracted(document_id, _extract(document))
+            _embed(document_id, headed=_is_headed(document_id))
+            ledger.finish(document_id)
+        except ledger.Stopped:
+            return
+        except Unreadable as unreadable:
+            logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
+            ledger.fail(document_id, unreadable.reason)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            reference = secrets.token_hex(4)
+            logger.error("document %s, reference %s: %s", document_id, reference, describe_exception(error))
+            ledger.fail(document_id, Reason.INTERNAL, f"Reference {reference}.")
+
+
+def _extract(document: Document) -> Extraction:
+    extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
+    try:
+        return sandbox().extract(storage.read(document.id, document.stored_name), extension)
+    except (storage.FileMissing, Tampered) as error:
+        raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
+    except SandboxUnavailable as error:
+        logger.error("%s", error)
+        raise Unreadable(Reason.NO_SANDBOX) from None
+
+
+def _is_headed(document_id: UUID) -> bool:
+    return Document.objects.only("format").get(pk=document_id).format in HEADED
+
+
+def _embed(document_id: UUID, *, headed: bool) -> None:
+    passages = list(_passages(document_id, headed))
+    if not passages:
+        raise Unreadable(Reason.EMPTY, "passages")
+    stored = indexing.stored(document_id)
+    # By length, since a batch is padded to its longest: their order does not matter before they are published.
+    missing = (passage for passage in passages if passage.sequence not in stored)
+    waiting = iter(sorted(missing, key=lambda passage: passage.tokens))
+    ledger.planned(document_id, total=len(passages), done=len(stored))
+    model = embedder()
+    while batch := list(islice(waiting, BATCH)):
+        vectors = model.embed([passage.text for passage in batch])
+        with transaction.atomic():
+            ledger.advance(document_id, done=len(batch))
+            indexing.add(document_id, batch, vectors)
+
+
+def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
+    """The same passages in the same order every time: their ids follow from it."""
+    chunks = chunker()
+    read = Page._meta.get_field("text").reader()
+    sequence = 0
+    pages = Page.objects.filter(document_id=document_id).order_by("number").values_list("id", "number", "text")
+    for seen, (page_id, number, text) in enumerate(pages.iterator(chunk_size=_PAGES_BETWEEN_LOOKS)):
+        if seen % _PAGES_BETWEEN_LOOKS == 0:
+            ledger.still_working(document_id)
+        for piece in chunks.pieces(read(page_id, text), markdown=headed):
+            identity = indexing.passage_id(document_id, sequence)
+            yield Passage(identity, sequence, number, piece.start, piece.end, piece.text, piece.tokens)
+            sequence += 1
+
+
+@functools.cache
+def sandbox() -> Sandbox:
+    """The process's one sandbox."""
+    return Sandbox()
+
+
+@functools.cache
+def chunker() -> Chunker:
+    """The process's one chunker, which counts as the embedding model does."""
+    model = embedder()
+    return Chunker(model.tokenizer, model.max_tokens)
+
+
+@contextmanager
+def _alone_with(document_id: UUID) -> Iterator[bool]:
+    """Hold the document's advisory lock; False when another session has it. A dead session's lock is gone with it."""
+    key = int.from_bytes(document_id.bytes[:8], "big", signed=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s::bigint)", [key])
+        (alone,) = cursor.fetchone() or (False,)
+    try:
+        yield bool(alone)
+    finally:
+        if alone and connection.connection is not None and not connection.connection.closed:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s::bigint)", [key])

@@ -1,0 +1,125 @@
+"""What people put into a workspace: collections, documents, and the text of their pages. Knows nothing of how it is found."""
+
+import uuid
+from typing import ClassVar
+
+from django.db import models
+from django.utils import timezone
+
+from documents.reasons import RETRYABLE, SENTENCES, Reason
+from tenants.fields import EncryptedTextField
+
+
+class Collection(models.Model):
+    """A named group of documents. The name is encrypted; its keyed digest keeps it unique within the workspace."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = EncryptedTextField()
+    name_digest = models.BinaryField(max_length=32, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["created_at"]
+
+    def __str__(self) -> str:
+        return f"collection {self.id}"
+
+
+class Document(models.Model):
+    """An uploaded file and how far it has come. State changes go through `ledger` alone."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        EXTRACTING = "extracting", "Extracting text"
+        EMBEDDING = "embedding", "Embedding"
+        READY = "ready", "Ready"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    UNFINISHED: ClassVar[tuple[State, ...]] = (State.QUEUED, State.EXTRACTING, State.EMBEDDING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    collection = models.ForeignKey(Collection, models.PROTECT, related_name="documents")
+    title = EncryptedTextField()
+    file_name = EncryptedTextField()
+    format = EncryptedTextField(default="")
+    reference = EncryptedTextField(default="")  # the name another system knows it by; judgments may use it
+    size = models.BigIntegerField()  # bytes of plaintext
+    stored_name = models.CharField(max_length=64, unique=True)
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    reason = models.CharField(max_length=20, default="", blank=True)  # a reasons.Reason; empty unless failed
+    detail = EncryptedTextField(default="")
+    pages = models.PositiveIntegerField(default=0)  # committed pages: 0 until the text is extracted
+    chunks_total = models.PositiveIntegerField(default=0)
+    chunks_done = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveSmallIntegerField(default=0)  # starts without progress since
+    created_by_id = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["-created_at", "id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["-created_at", "id"], name="document_newest"),
+            models.Index(fields=["collection", "state"], name="document_collection_state"),
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(state__in=["queued", "extracting", "embedding"]),
+                name="document_unfinished",
+            ),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                condition=models.Q(state__in=["queued", "extracting", "embedding", "ready", "failed", "cancelled"]),
+                name="document_state_known",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state="failed", reason__gt="") | (~models.Q(state="failed") & models.Q(reason="")),
+                name="document_failed_with_reason",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"document {self.id}"
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in self.UNFINISHED
+
+    @property
+    def can_be_retried(self) -> bool:
+        return self.state == self.State.CANCELLED or (self.state == self.State.FAILED and self.reason in RETRYABLE)
+
+    @property
+    def what_happened(self) -> str:
+        """The sentence of the reason; empty unless failed."""
+        return SENTENCES[Reason(self.reason)][0] if self.reason else ""
+
+    @property
+    def what_to_do(self) -> str:
+        return SENTENCES[Reason(self.reason)][1] if self.reason else ""
+
+
+class Page(models.Model):
+    """The text of one page, slide, sheet or part, numbered from 1."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    document = models.ForeignKey(Document, models.PROTECT, related_name="page_set")
+    number = models.PositiveIntegerField()
+    label = EncryptedTextField(default="")
+    text = EncryptedTextField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["number"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["document", "number"], name="page_number_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"page {self.number} of {self.document_id}"
+
+    @staticmethod
+    def identity(document_id: uuid.UUID, number: int) -> uuid.UUID:
+        """The same page has the same id whoever writes it."""
+        return uuid.uuid5(document_id, f"page-{number}")

@@ -1,0 +1,97 @@
+"""Why a document could not be made searchable: a closed set, each with what happened and what to do. Knows no Django."""
+
+from enum import StrEnum
+
+READABLE = "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx), HTML, Markdown, plain text, CSV, EPUB, e-mail (.eml) and RTF"
+
+
+class Reason(StrEnum):
+    """Stored in the clear beside the state, so that failures can be counted and grouped without a key."""
+
+    EMPTY = "empty"
+    NO_TEXT = "no_text"
+    ENCRYPTED = "encrypted"
+    DAMAGED = "damaged"
+    UNSUPPORTED = "unsupported"
+    TOO_LARGE = "too_large"
+    TOO_COMPLEX = "too_complex"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    CRASHED = "crashed"
+    UNREADABLE = "unreadable"
+    INTERRUPTED = "interrupted"
+    NO_SANDBOX = "no_sandbox"
+    INTERNAL = "internal"
+
+
+# What happened, then what to do; both are shown to the person who uploaded the file.
+SENTENCES: dict[Reason, tuple[str, str]] = {
+    Reason.EMPTY: (
+        "The file contains no text.",
+        "Check that it was saved completely, then upload it again.",
+    ),
+    Reason.NO_TEXT: (
+        "The PDF has no text layer: its pages are pictures, as scanners make them.",
+        "Run text recognition (OCR) on it, then upload the result.",
+    ),
+    Reason.ENCRYPTED: (
+        "The file is protected with a password, so its text cannot be read.",
+        "Save a copy without the password, then upload the copy.",
+    ),
+    Reason.DAMAGED: (
+        "The file is damaged or was not saved completely.",
+        "Open it in the program that made it, save it again, then upload the new file.",
+    ),
+    Reason.UNSUPPORTED: (
+        "Cloister cannot read this kind of file.",
+        f"Save it as one of these, then upload it again: {READABLE}.",
+    ),
+    Reason.TOO_LARGE: (
+        "The file holds more than one document may: 200 MB unpacked, 50 MB in one part or 64 MB of text.",
+        "Split it into smaller files, then upload those.",
+    ),
+    Reason.TOO_COMPLEX: (
+        "The file is built in a way that cannot be read safely: too many pages, parts or levels.",
+        "Save it again in a simpler form or split it, then upload the result.",
+    ),
+    Reason.TIMEOUT: (
+        "Reading the file took too long and was stopped.",
+        "Retry once; if it stops again, split the file or save it in a simpler form.",
+    ),
+    Reason.MEMORY: (
+        "Reading the file needed more memory than one document may use.",
+        "Split it into smaller files, then upload those.",
+    ),
+    Reason.CRASHED: (
+        "The file made its reader stop. It was contained; nothing else was touched.",
+        "The file is damaged or built to do harm. Save it again from the program that made it, then upload the new file.",
+    ),
+    Reason.UNREADABLE: (
+        "The stored file is missing or was changed outside Cloister.",
+        "Delete the document, then upload the file again.",
+    ),
+    Reason.INTERRUPTED: (
+        "The work on this document was cut off three times.",
+        "Retry; if it happens again, tell your administrator: the worker stops while this file is read.",
+    ),
+    Reason.NO_SANDBOX: (
+        "This server cannot isolate the reading of documents, so it reads none.",
+        "Tell your administrator; retry when the server is repaired. The file is kept.",
+    ),
+    Reason.INTERNAL: (
+        "Cloister made a mistake while working on this document.",
+        "Retry; if it happens again, give your administrator the reference number.",
+    ),
+}
+
+# Worth a second try with the same bytes; for the others only a different file helps.
+RETRYABLE = frozenset({Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.INTERNAL})
+
+
+class Unreadable(Exception):
+    """No text could be taken from a file; `reason` says why. `detail` is for the log: a class name, never content."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+        self.detail = detail

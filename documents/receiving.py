@@ -1,0 +1,106 @@
+"""A stored file becomes a document: its row, its collection and its place in the queue. The one way in for view and command."""
+
+import unicodedata
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+
+from documents import jobs
+from documents.models import Collection, Document
+from documents.storage import StoredFile
+from tenants.ciphers import digest
+from tenants.errors import Refused
+
+DEFAULT_COLLECTION = "Documents"
+COLLECTION_CHARACTERS = 100
+
+
+@transaction.atomic
+def receive(
+    stored: StoredFile,
+    file_name: str,
+    collection: Collection,
+    *,
+    created_by_id: int | None = None,
+    title: str = "",
+    reference: str = "",
+) -> Document:
+    """Write the row of a stored file and queue the work on it."""
+    document = Document.objects.create(
+        id=stored.document_id,
+        collection=collection,
+        title=title or title_of(file_name),
+        file_name=file_name,
+        reference=reference,
+        size=stored.size,
+        stored_name=stored.stored_name,
+        created_by_id=created_by_id,
+    )
+    jobs.enqueue_ingest(document.id)
+    return document
+
+
+def title_of(file_name: str) -> str:
+    """The name without its extension: what a person calls the document."""
+    stem, dot, extension = file_name.rpartition(".")
+    return stem.strip() if dot and stem.strip() and len(extension) <= 10 else file_name
+
+
+# ---------------------------------------------------------------- collections
+
+
+def collection_named(name: str) -> Collection:
+    """The collection of that name, made when there is none. Upper and lower case are the same name."""
+    name = _checked(name)
+    key = _digest(name)
+    found = Collection.objects.filter(name_digest=key).first()
+    if found is None:
+        try:
+            with transaction.atomic():
+                found = Collection.objects.create(name=name, name_digest=key)
+        except IntegrityError:  # somebody else made it a moment ago
+            found = Collection.objects.get(name_digest=key)
+    return found
+
+
+def create_collection(name: str) -> Collection:
+    """A new collection. Raises Refused when the name is taken or unusable."""
+    name = _checked(name)
+    if Collection.objects.filter(name_digest=_digest(name)).exists():
+        raise Refused(f"There is already a collection named “{name}”.")
+    return collection_named(name)
+
+
+def rename_collection(collection: Collection, name: str) -> None:
+    """Raises Refused when the name is taken or unusable."""
+    name = _checked(name)
+    key = _digest(name)
+    if Collection.objects.filter(name_digest=key).exclude(pk=collection.pk).exists():
+        raise Refused(f"There is already a collection named “{name}”.")
+    collection.name, collection.name_digest = name, key
+    collection.save(update_fields=["name", "name_digest"])
+
+
+def collections_by_name() -> list[Collection]:
+    """All of them in alphabetical order; sorted here, since the database cannot read the names."""
+    return sorted(Collection.objects.all(), key=lambda collection: collection.name.casefold())
+
+
+def collection_choices() -> Mapping[UUID, str]:
+    return {collection.id: collection.name for collection in collections_by_name()}
+
+
+def _checked(name: str) -> str:
+    name = " ".join(unicodedata.normalize("NFC", name).split())
+    if not name:
+        raise Refused("Give the collection a name.")
+    if len(name) > COLLECTION_CHARACTERS:
+        raise Refused(f"A name has at most {COLLECTION_CHARACTERS} characters; this one has {len(name)}.")
+    if not name.isprintable():
+        raise Refused("The name contains characters that cannot be shown.")
+    return name
+
+
+def _digest(name: str) -> bytes:
+    return digest("dedupe", f"collection:{name.casefold()}")

@@ -1,0 +1,57 @@
+"""Tells `search` what documents are called and where they are shown, through the registry it keeps for that."""
+
+from collections.abc import Collection, Iterable
+from uuid import UUID
+
+from django.conf import settings
+from django.urls import reverse
+
+from documents.models import Document, Page
+from documents.receiving import collections_by_name
+from search import sources
+from search.sources import CollectionName, Source
+
+
+class DocumentSources:
+    """Implements search.sources.Sources; each method takes a fixed number of queries."""
+
+    def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
+        rows = Document.objects.filter(pk__in=set(ids)).select_related("collection")
+        rows = rows.only("id", "title", "format", "collection__id", "collection__name")
+        names: dict[UUID, str] = {}
+        found = {}
+        for row in rows:
+            if row.collection_id not in names:
+                names[row.collection_id] = row.collection.name
+            found[row.id] = Source(
+                id=row.id,
+                title=row.title,
+                url=reverse("document", urlconf=settings.WORKSPACE_URLCONF, args=[row.id]),
+                collection_id=row.collection_id,
+                collection_name=names[row.collection_id],
+                format=row.format,
+            )
+        return found
+
+    def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
+        wanted = {Page.identity(document_id, number): (document_id, number) for document_id, number in places}
+        read = Page._meta.get_field("label").reader()
+        rows = Page.objects.filter(pk__in=wanted).values_list("id", "label")
+        return {wanted[pk]: read(pk, label) for pk, label in rows}
+
+    def collections(self) -> list[CollectionName]:
+        return [CollectionName(collection.id, collection.name) for collection in collections_by_name()]
+
+    def references(self, collections: Collection[UUID] | None = None) -> dict[str, UUID]:
+        named: dict[str, UUID | None] = {}
+        ready = Document.objects.filter(state=Document.State.READY)
+        if collections is not None:
+            ready = ready.filter(collection_id__in=collections)
+        for document in ready.only("id", "title", "file_name", "reference").iterator(chunk_size=1000):
+            for name in {str(document.id), document.reference, document.file_name, document.title} - {""}:
+                named[name] = document.id if name not in named else None
+        return {name: document_id for name, document_id in named.items() if document_id is not None}
+
+
+def connect() -> None:
+    sources.register(DocumentSources())

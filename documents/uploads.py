@@ -1,0 +1,127 @@
+"""Uploads are encrypted while they are received: no byte of a file is ever on a disk in the clear. Knows no view.
+
+Django would keep small files in memory and write large ones to a temporary file; `RefusingUploadHandler` is therefore
+the default everywhere, and the upload view alone brings `EncryptingUploadHandler`.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.http import HttpRequest
+
+from documents import storage
+from documents.storage import IncomingFile, StoredFile
+
+NAME_CHARACTERS = 300
+_UNWANTED = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, surrogates, private use, unassigned, line separators
+# Marks that turn the reading direction around can make "exe.pdf" look like "fdp.exe".
+_DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFile:
+    """A file that was not kept, with the sentence that says why."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedFile:
+    """A file that has arrived whole; stands in request.FILES. `close` is what Django calls at the end of a request."""
+
+    name: str
+    stored: StoredFile
+
+    def close(self) -> None:
+        return
+
+
+def safe_name(name: str) -> str:
+    """The last part of a path, any script kept, without control and direction characters, at most 300 characters."""
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", name)[-1])
+    name = _DIRECTION.sub("", "".join(char for char in name if unicodedata.category(char) not in _UNWANTED)).strip()
+    if len(name) > NAME_CHARACTERS:
+        stem, dot, extension = name.rpartition(".")
+        keep = f".{extension}" if dot and len(extension) <= 10 else ""
+        name = (stem if keep else name)[: NAME_CHARACTERS - len(keep)] + keep
+    return name if name.strip(". ") else "unnamed"
+
+
+def size_limit() -> str:
+    """The largest file accepted, in words: rounded down, so that what it promises holds."""
+    limit = settings.MAX_UPLOAD_BYTES
+    return f"{limit // 1_000_000:,} MB" if limit >= 1_000_000 else f"{limit:,} bytes"
+
+
+class RefusingUploadHandler(FileUploadHandler):
+    """Drops every file: where nobody expects one, none is written anywhere."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        raise SkipFile
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        raise SkipFile
+
+    def file_complete(self, file_size: int) -> None:
+        return None
+
+
+class EncryptingUploadHandler(FileUploadHandler):
+    """Encrypts each file into the workspace's storage as it arrives, up to the size limit.
+
+    What the view does not `claim` is removed by `clean_up`: a refused form or a failed CSRF check leaves no file.
+    """
+
+    chunk_size = 256 * 1024
+
+    def __init__(self, request: HttpRequest | None = None) -> None:
+        super().__init__(request)
+        self.refused: list[RefusedFile] = []
+        self._incoming: IncomingFile | None = None
+        self._name = ""
+        self._unclaimed: dict[UUID, StoredFile] = {}
+
+    def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
+        self._drop()
+        self._name = safe_name(file_name)
+        self._incoming = IncomingFile(uuid4())
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        assert self._incoming is not None
+        if self._incoming.size + len(raw_data) > settings.MAX_UPLOAD_BYTES:
+            self._drop()
+            message = f"The file is larger than the {size_limit()} this installation accepts."
+            self.refused.append(RefusedFile(self._name, message))
+            raise SkipFile
+        self._incoming.write(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> Any:
+        assert self._incoming is not None
+        stored = self._incoming.complete()
+        self._incoming = None
+        self._unclaimed[stored.document_id] = stored
+        return ReceivedFile(self._name, stored)
+
+    def upload_interrupted(self) -> None:
+        self.clean_up()
+
+    def claim(self, stored: StoredFile) -> None:
+        """A row has been written for this file: it stays."""
+        del self._unclaimed[stored.document_id]
+
+    def clean_up(self) -> None:
+        self._drop()
+        storage.remove(stored.stored_name for stored in self._unclaimed.values())
+        self._unclaimed.clear()
+
+    def _drop(self) -> None:
+        if self._incoming is not None:
+            self._incoming.discard()
+            self._incoming = None

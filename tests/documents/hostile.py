@@ -1,0 +1,86 @@
+"""A reader for the sandbox that does what a hostile document would make a broken parser do. Loaded by the zygote alone."""
+
+import errno
+import os
+import socket
+import sys
+import threading
+
+from documents.extraction import answers
+from documents.extraction.pages import Extraction, Page
+
+
+def read(document: bytes, extension: str) -> Extraction:
+    """Do what the document says ("open /etc/passwd") and answer with what came of it."""
+    verb, _, rest = document.decode().partition(" ")
+    try:
+        said = _ACTIONS[verb](rest)
+    except OSError as error:
+        said = f"refused {error.errno}"
+    return Extraction("text", (Page(1, "", str(said)),))
+
+
+def _open(path: str) -> str:
+    with open(path, "rb") as file:
+        return f"read {len(file.read())}"
+
+
+def _socket(family: str) -> str:
+    socket.socket(getattr(socket, family), socket.SOCK_STREAM)
+    return "connected"
+
+
+def _thread(_: str) -> str:
+    try:
+        threading.Thread(target=lambda: None).start()
+    except RuntimeError:
+        return "refused"
+    return "started"
+
+
+def _raw(answer: str) -> str:
+    os.write(1, eval(answer))  # the test chooses the bytes
+    os._exit(0)
+
+
+def _loop(_: str) -> str:
+    while True:
+        pass
+
+
+def _crash(_: str) -> str:
+    import ctypes
+
+    ctypes.string_at(0)
+    return "alive"
+
+
+def _descriptors(_: str) -> str:
+    found = []
+    for number in range(8):
+        try:
+            os.lseek(number, 0, os.SEEK_CUR)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                continue
+        found.append(number)
+    return f"{found} {sorted(os.environ)}"
+
+
+_ACTIONS = {
+    "open": _open,
+    "list": lambda path: os.listdir(path),
+    "write": lambda path: os.open(path, os.O_WRONLY | os.O_CREAT),
+    "socket": _socket,
+    "execute": lambda path: os.execv(path, [path]),
+    "fork": lambda _: os.fork(),
+    "kill": lambda pid: os.kill(int(pid), 9),
+    "thread": _thread,
+    "memory": lambda count: len(bytearray(int(count))),
+    "loop": _loop,
+    "crash": _crash,
+    "raw": _raw,
+    "flood": lambda _: "x" * (answers.MAX_BYTES + 1),
+    "descriptors": _descriptors,
+    "modules": lambda _: str("django" in sys.modules),
+}

@@ -1,0 +1,104 @@
+"""The list: filters, paging, live rows that stop asking, and a fixed number of queries."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from documents.models import Document
+from tenants.context import workspace
+from tests.factories import CollectionFactory, DocumentFactory
+
+Address = Callable[[str], str]
+State = Document.State
+
+
+@pytest.fixture
+def documents(workspace_a: Any) -> list[Document]:
+    with workspace(workspace_a):
+        letters, reports = CollectionFactory(name="Letters"), CollectionFactory(name="Reports")
+        return [
+            DocumentFactory(title="An apple", collection=letters, state=State.READY),
+            DocumentFactory(title="A pear", collection=reports, state=State.FAILED, reason="encrypted"),
+            DocumentFactory(title="A plum", collection=reports, state=State.EMBEDDING, chunks_total=40, chunks_done=12),
+        ]
+
+
+def titles(response: Any) -> list[str]:
+    return [document.title for document, _ in response.context["rows"]]
+
+
+def test_it_works(client_viewer: Client, address: Address, documents: list[Document]) -> None:
+    page = client_viewer.get(address("documents/"))
+    assert sorted(titles(page)) == ["A pear", "A plum", "An apple"]
+    text = page.content.decode()
+    assert "The file is protected with a password" in text
+    assert "12 of 40 passages" in text
+    assert "An apple" not in text.partition("</title>")[0]
+
+
+def test_viewers_see_no_upload_form(client_viewer: Client, client_editor: Client, address: Address) -> None:
+    assert "data-dropzone" not in client_viewer.get(address("documents/")).content.decode()
+    assert "data-dropzone" in client_editor.get(address("documents/")).content.decode()
+
+
+def test_filters(client_viewer: Client, address: Address, documents: list[Document]) -> None:
+    letters = documents[0].collection_id
+    for query, expected in (
+        (f"collection={letters}", ["An apple"]),
+        ("state=failed", ["A pear"]),
+        ("state=unfinished", ["A plum"]),
+        (f"collection={letters}&state=failed", []),
+        ("collection=nonsense&state=nonsense", ["A pear", "A plum", "An apple"]),
+    ):
+        assert sorted(titles(client_viewer.get(address(f"documents/?{query}")))) == expected
+    assert "No document matches this filter." in client_viewer.get(address("documents/?state=cancelled")).content.decode()
+
+
+def test_an_empty_workspace_says_what_to_do(client_editor: Client, client_viewer: Client, address: Address) -> None:
+    assert "Upload some above" in client_editor.get(address("documents/")).content.decode()
+    assert "Editors, admins and owners" in client_viewer.get(address("documents/")).content.decode()
+
+
+def test_rows_are_asked_for_only_while_something_is_unfinished(
+    client_viewer: Client, address: Address, documents: list[Document], workspace_a: Any
+) -> None:
+    rows = client_viewer.get(address("documents/rows/"))
+    assert rows.status_code == 200
+    assert 'hx-trigger="every 2s, documents-changed from:body"' in rows.content.decode()
+    assert "<html" not in rows.content.decode()
+    ended = client_viewer.get(address("documents/rows/?state=failed"))
+    assert ended.status_code == 286
+    assert 'hx-trigger="documents-changed from:body"' in ended.content.decode()
+
+
+def test_fifty_a_page_newest_first(client_viewer: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        collection = CollectionFactory()
+        for n in range(53):
+            DocumentFactory(
+                title=f"number {n}", collection=collection, state=State.READY, created_at=timezone.now() + timedelta(seconds=n)
+            )
+    first, second = (client_viewer.get(address(f"documents/?page={n}")) for n in (1, 2))
+    assert (titles(first)[0], len(titles(first))) == ("number 52", 50)
+    assert titles(second) == ["number 2", "number 1", "number 0"]
+    assert titles(client_viewer.get(address("documents/?page=999"))) == titles(second)
+    assert "1 to 50 of 53" in first.content.decode()
+
+
+def test_the_number_of_queries_does_not_grow(
+    client_viewer: Client, address: Address, workspace_a: Any, django_assert_max_num_queries: Any
+) -> None:
+    with workspace(workspace_a):
+        for n in range(20):
+            DocumentFactory(title=f"number {n}")
+    with django_assert_max_num_queries(20) as few:
+        client_viewer.get(address("documents/"))
+    with workspace(workspace_a):
+        for n in range(20, 40):
+            DocumentFactory(title=f"number {n}")
+    with django_assert_max_num_queries(len(few)):
+        client_viewer.get(address("documents/"))

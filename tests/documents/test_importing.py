@@ -1,0 +1,70 @@
+"""Importing a folder or the texts of another system: once each, with a word for what was not taken."""
+
+from pathlib import Path
+
+import pytest
+from django.conf import LazySettings
+
+from documents import ingestion
+from documents.importing import ImportedText, import_folder, import_texts
+from documents.models import Document
+from tenants.errors import Refused
+
+pytestmark = pytest.mark.usefixtures("in_workspace_a")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "in"
+    (made / "sub").mkdir(parents=True)
+    (made / ".git").mkdir()
+    for name in ("a.txt", "sub/Größe.md", ".hidden", ".git/config"):
+        (made / name).write_text(f"words of {name}")
+    return made
+
+
+def test_a_folder(folder: Path) -> None:
+    done = import_folder(folder, "Imported", created_by_id=7)
+    assert len(done.documents) == 2
+    assert done.refused == []
+    found = {document.reference: document for document in Document.objects.all()}
+    assert sorted(found) == ["a.txt", "sub/Größe.md"]
+    assert (found["sub/Größe.md"].file_name, found["sub/Größe.md"].title) == ("Größe.md", "Größe")
+    assert found["a.txt"].created_by_id == 7
+    assert found["a.txt"].collection.name == "Imported"
+
+
+def test_importing_again_takes_only_what_is_new(folder: Path) -> None:
+    import_folder(folder, "Imported")
+    (folder / "new.txt").write_text("new")
+    again = import_folder(folder, "imported")
+    assert (len(again.documents), again.already) == (1, 2)
+    assert Document.objects.count() == 3
+
+
+def test_a_single_file(folder: Path) -> None:
+    assert len(import_folder(folder / "a.txt", "Imported").documents) == 1
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="There is no"):
+        import_folder(tmp_path / "nowhere", "Imported")
+
+
+def test_what_is_not_taken_is_named(folder: Path, settings: LazySettings) -> None:
+    settings.MAX_UPLOAD_BYTES = 14
+    done = import_folder(folder, "Imported")
+    assert len(done.documents) == 1
+    assert [(refused.name, "larger than" in refused.message) for refused in done.refused] == [("sub/Größe.md", True)]
+
+
+def test_texts(model_dir: Path) -> None:
+    items = [ImportedText("d1", "A title", "and its words"), ImportedText("d2", "", "words alone"), ImportedText("d3", "", "")]
+    done = import_texts(items, "Corpus")
+    assert import_texts(items, "Corpus").already == 3
+    for document_id in done.documents:
+        ingestion.ingest(document_id)
+    first, second, third = (Document.objects.get(pk=pk) for pk in done.documents)
+    assert (first.reference, first.title, first.page_set.get().text) == ("d1", "A title", "A title\n\nand its words")
+    assert (second.title, second.page_set.get().text) == ("d2", "words alone")
+    assert (third.state, third.reason) == ("failed", "empty")

@@ -1,0 +1,257 @@
+"""Ingestion ends every document, can be cut off anywhere, and leaves each passage exactly once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from documents import erasing, ingestion, ledger, storage
+from documents.extraction.sandbox import SandboxUnavailable
+from documents.models import Document, Page
+from documents.reasons import Reason
+from search import indexing
+from search.models import Chunk, IndexEntry, Terms
+from tests.documents import files
+from tests.factories import DocumentFactory
+
+pytestmark = pytest.mark.usefixtures("in_workspace_a", "model_dir")
+State = Document.State
+LONG = "\n\n".join(f"Paragraph {n} tells of subject {n}. " + "It has several sentences with words. " * 20 for n in range(14))
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several batches from a short text."""
+    monkeypatch.setattr(ingestion, "BATCH", 4)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it and clean up."""
+
+
+def now(document: Document) -> Document:
+    return Document.objects.get(pk=document.pk)
+
+
+def assert_complete(document: Document) -> None:
+    """Ready, and each passage stored exactly once, where it says it is."""
+    ended = now(document)
+    assert (ended.state, ended.reason) == (State.READY, "")
+    chunks = list(Chunk.objects.filter(document_id=document.id).order_by("sequence"))
+    assert [chunk.sequence for chunk in chunks] == list(range(ended.chunks_total))
+    assert ended.chunks_done == ended.chunks_total > 0
+    assert IndexEntry.objects.filter(document_id=document.id).count() == ended.chunks_total
+    assert Terms.objects.filter(pk=document.id).count() == 1
+    texts = {page.number: page.text for page in Page.objects.filter(document=document)}
+    assert sorted(texts) == list(range(1, ended.pages + 1))
+    for chunk in chunks:
+        assert chunk.text == texts[chunk.page][chunk.start : chunk.end]
+        assert chunk.id == indexing.passage_id(document.id, chunk.sequence)
+        assert 0 < chunk.tokens <= 254
+
+
+def test_a_document_becomes_ready() -> None:
+    document = DocumentFactory(content=files.pdf(["first page", "second page"]), file_name="a.pdf")
+    ingestion.ingest(document.id)
+    assert_complete(document)
+    assert (now(document).format, now(document).pages) == ("pdf", 2)
+    assert now(document).finished_at is not None
+
+
+def test_running_it_again_changes_nothing() -> None:
+    document = DocumentFactory(content=LONG.encode())
+    ingestion.ingest(document.id)
+    before = list(Chunk.objects.filter(document_id=document.id).order_by("id").values_list("id", "text"))
+    ingestion.ingest(document.id)
+    assert list(Chunk.objects.filter(document_id=document.id).order_by("id").values_list("id", "text")) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [
+        (b"", "empty.txt", Reason.EMPTY),
+        (files.pdf([""]), "scan.pdf", Reason.NO_TEXT),
+        (files.pdf(["x"], encrypt=True), "locked.pdf", Reason.ENCRYPTED),
+        (files.docx(files.paragraph("x"))[:200], "cut.docx", Reason.DAMAGED),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50) + b"x", "picture.png", Reason.UNSUPPORTED),
+        ("\U000f0000".encode() * 50, "signs.txt", Reason.EMPTY),
+    ],
+)
+def test_what_cannot_be_read_fails_with_its_reason(content: bytes, name: str, reason: Reason) -> None:
+    document = DocumentFactory(content=content, file_name=name)
+    ingestion.ingest(document.id)
+    assert (now(document).state, now(document).reason) == (State.FAILED, reason)
+    assert not Chunk.objects.filter(document_id=document.id).exists()
+
+
+def test_a_missing_or_changed_file_fails_with_its_reason(listed: Callable[[], list[Any]]) -> None:
+    missing, changed = DocumentFactory(), DocumentFactory()
+    storage.remove([missing.stored_name])
+    (path,) = listed()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    for document in (missing, changed):
+        ingestion.ingest(document.id)
+        assert now(document).reason == Reason.UNREADABLE
+
+
+def test_without_a_sandbox_no_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def extract(self, *args: Any) -> None:
+            raise SandboxUnavailable("no seccomp")
+
+    monkeypatch.setattr(ingestion, "sandbox", Broken)
+    document = DocumentFactory()
+    ingestion.ingest(document.id)
+    assert now(document).reason == Reason.NO_SANDBOX
+    monkeypatch.undo()
+    ledger.retry(document.id)
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
+def test_a_mistake_of_ours_fails_with_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("the words of the document")
+
+    monkeypatch.setattr(indexing, "add", broken)
+    document = DocumentFactory()
+    ingestion.ingest(document.id)
+    failed = now(document)
+    assert failed.reason == Reason.INTERNAL
+    assert failed.detail.startswith("Reference ")
+    assert "words of the document" not in failed.detail
+
+
+# ---------------------------------------------------------------- cut off
+
+STAGES = ["begin", "read", "extracted", "planned", "embed 1", "embed 3", "add 1", "add 3", "finish", "publish"]
+
+
+def cut_at(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise Killed on entering the named step, for the numbered time."""
+    name, _, count = stage.partition(" ")
+    owner: Any = {
+        "begin": ledger,
+        "read": storage,
+        "extracted": ledger,
+        "planned": ledger,
+        "embed": ingestion.embedder(),
+        "add": indexing,
+        "finish": ledger,
+        "publish": indexing,
+    }[name]
+    original, calls = getattr(owner, name), [0]
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == int(count or 1):
+            raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_cut_off_at_any_stage_it_finishes_later(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    with monkeypatch.context() as patch:
+        cut_at(stage, patch)
+        with pytest.raises(Killed):
+            ingestion.ingest(document.id)
+    assert now(document).is_unfinished
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
+def test_it_continues_after_the_last_committed_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    with monkeypatch.context() as patch:
+        cut_at("add 3", patch)
+        with pytest.raises(Killed):
+            ingestion.ingest(document.id)
+    assert len(indexing.stored(document.id)) == 2 * ingestion.BATCH
+    embedded: list[str] = []
+    original = ingestion.embedder().embed
+    monkeypatch.setattr(ingestion.embedder(), "embed", lambda texts: embedded.extend(texts) or original(texts))
+    ingestion.ingest(document.id)
+    assert_complete(document)
+    assert len(embedded) == now(document).chunks_total - 2 * ingestion.BATCH
+
+
+def test_cut_off_three_times_at_the_same_place_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory()
+    for _ in range(3):
+        with monkeypatch.context() as patch:
+            cut_at("extracted", patch)
+            with pytest.raises(Killed):
+                ingestion.ingest(document.id)
+    ingestion.ingest(document.id)
+    assert (now(document).state, now(document).reason) == (State.FAILED, Reason.INTERRUPTED)
+
+
+# ---------------------------------------------------------------- somebody else's hand
+
+
+@pytest.mark.parametrize("stage", ["extracted", "planned", "embed 1", "embed 3", "finish"])
+def test_cancelled_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    interfere(stage, lambda: ledger.cancel(document.id), monkeypatch)
+    ingestion.ingest(document.id)
+    assert now(document).state == State.CANCELLED
+    assert not Chunk.objects.filter(document_id=document.id).exists()
+    assert not Page.objects.filter(document=document).exists()
+    monkeypatch.undo()
+    ledger.retry(document.id)
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
+@pytest.mark.parametrize("stage", ["read", "extracted", "planned", "embed 1", "embed 3", "finish"])
+def test_deleted_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    interfere(stage, lambda: erasing.delete(document), monkeypatch)
+    ingestion.ingest(document.id)
+    for model in (Chunk, IndexEntry, Page):
+        assert not model.objects.filter(document_id=document.id).exists()
+    assert not Document.objects.filter(pk=document.id).exists()
+    assert not Terms.objects.filter(pk=document.id).exists()
+
+
+def interfere(stage: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do something just before the named step runs for the numbered time."""
+    name, _, count = stage.partition(" ")
+    owner: Any = {"embed": ingestion.embedder(), "read": storage}.get(name, ledger)
+    original, calls = getattr(owner, name), [0]
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == int(count or 1):
+            act()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def test_two_workers_never_work_on_one_document() -> None:
+    """While another session holds the document's lock, nothing is touched."""
+    document = DocumentFactory()
+    key = int.from_bytes(document.id.bytes[:8], "big", signed=True)
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s::bigint)", [key])
+        ingestion.ingest(document.id)
+        assert now(document).state == State.QUEUED
+    finally:
+        other.close()
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
+def test_the_lock_is_given_back() -> None:
+    document = DocumentFactory(content=b"")
+    ingestion.ingest(document.id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (0,)

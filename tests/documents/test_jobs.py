@@ -1,0 +1,63 @@
+"""What Redis or a dead worker loses comes back from the database."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import django_rq
+import pytest
+
+from documents import jobs
+from documents.models import Document
+from tenants.context import workspace
+from tests.factories import DocumentFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+State = Document.State
+
+
+def queued() -> list[str]:
+    return django_rq.get_queue("ingest").job_ids
+
+
+def test_a_lost_queue_is_rebuilt(workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path) -> None:
+    with workspace(workspace_a):
+        documents = [DocumentFactory(state=state) for state in (State.QUEUED, State.EXTRACTING)]
+        DocumentFactory(state=State.READY)
+        DocumentFactory(state=State.FAILED, reason="encrypted")
+        assert jobs.queue_unfinished() == 2
+        assert jobs.queue_unfinished() == 0, "what is in flight is not queued twice"
+    assert sorted(queued()) == sorted(f"{workspace_a.id.hex}-ingest-{document.id}" for document in documents)
+    assert run_jobs() == 2
+    with workspace(workspace_a):
+        assert Document.objects.filter(state=State.READY).count() == 3
+
+
+def test_a_job_queued_twice_does_no_harm(workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path) -> None:
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        jobs.enqueue_ingest(document.id)
+        jobs.enqueue_ingest(document.id)
+    run_jobs()
+    with workspace(workspace_a):
+        assert Document.objects.get().state == State.READY
+        assert Document.objects.get().attempts == 1
+
+
+def test_a_job_for_a_deleted_document_ends_quietly(workspace_a: Any, run_jobs: Callable[[], int]) -> None:
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        jobs.enqueue_ingest(document.id)
+        Document.objects.all().delete()
+    assert run_jobs() == 1
+
+
+def test_the_sweep_removes_orphans_once_an_hour(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[set[str]] = []
+    monkeypatch.setattr(jobs, "_orphans_removed", {})
+    monkeypatch.setattr("documents.storage.remove_orphans", calls.append)
+    with workspace(workspace_a):
+        document = DocumentFactory(state=State.READY)
+        jobs.sweep()
+        jobs.sweep()
+    assert calls == [{document.stored_name}]

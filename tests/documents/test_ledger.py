@@ -1,0 +1,139 @@
+"""States change only along the listed transitions, and every document ends ready, failed or cancelled."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from documents import ledger
+from documents.extraction.pages import Extraction
+from documents.extraction.pages import Page as Text
+from documents.models import Document, Page
+from documents.reasons import RETRYABLE, Reason
+from tenants.errors import Refused
+from tests.factories import DocumentFactory
+
+pytestmark = pytest.mark.usefixtures("in_workspace_a")
+State = Document.State
+TEXT = Extraction("text", (Text(1, "Part 1", "some words"), Text(2, "Part 2", "more words")))
+
+
+def started(**fields: Any) -> Document:
+    document = ledger.begin(DocumentFactory(**fields).id)
+    assert document is not None
+    return document
+
+
+def now(document: Document) -> Document:
+    return Document.objects.get(pk=document.pk)
+
+
+def test_the_states_of_a_good_document() -> None:
+    document = started()
+    assert document.state == State.EXTRACTING
+    ledger.extracted(document.id, TEXT)
+    assert (now(document).state, now(document).pages, now(document).format) == (State.EMBEDDING, 2, "text")
+    ledger.planned(document.id, total=3, done=0)
+    ledger.advance(document.id, done=2)
+    assert now(document).chunks_done == 2
+    assert [(page.number, page.label, page.text) for page in Page.objects.filter(document=document)] == [
+        (1, "Part 1", "some words"),
+        (2, "Part 2", "more words"),
+    ]
+
+
+@pytest.mark.parametrize("state", [State.READY, State.FAILED, State.CANCELLED])
+def test_what_has_ended_is_not_begun_again(state: State) -> None:
+    document = DocumentFactory(state=state, reason="damaged" if state == State.FAILED else "")
+    assert ledger.begin(document.id) is None
+    assert not ledger.cancel(document.id)
+    ledger.fail(document.id, Reason.TIMEOUT)
+    assert now(document).state == state
+
+
+def test_what_is_gone_is_not_begun() -> None:
+    assert ledger.begin(uuid4()) is None
+    assert not ledger.cancel(uuid4())
+    ledger.fail(uuid4(), Reason.TIMEOUT)
+
+
+def test_it_continues_with_embedding_when_the_text_is_there() -> None:
+    document = started()
+    ledger.extracted(document.id, TEXT)
+    again = ledger.begin(document.id)
+    assert again is not None
+    assert again.state == State.EMBEDDING
+
+
+def test_three_starts_without_progress_are_the_end() -> None:
+    document = DocumentFactory()
+    for _ in range(3):
+        assert ledger.begin(document.id) is not None
+    assert ledger.begin(document.id) is None
+    assert (now(document).state, now(document).reason) == (State.FAILED, Reason.INTERRUPTED)
+
+
+def test_progress_forgives_interruptions() -> None:
+    document = started()
+    ledger.extracted(document.id, TEXT)
+    for _ in range(5):
+        assert ledger.begin(document.id) is not None
+        ledger.advance(document.id, done=1)
+
+
+def test_cancelling_forgets_what_was_done() -> None:
+    document = started()
+    ledger.extracted(document.id, TEXT)
+    assert ledger.cancel(document.id)
+    assert (now(document).state, now(document).pages) == (State.CANCELLED, 0)
+    assert not Page.objects.filter(document=document).exists()
+    for step in (
+        lambda: ledger.extracted(document.id, TEXT),
+        lambda: ledger.advance(document.id, done=1),
+        lambda: ledger.planned(document.id, total=1, done=0),
+        lambda: ledger.finish(document.id),
+        lambda: ledger.still_working(document.id),
+    ):
+        with pytest.raises(ledger.Stopped):
+            step()
+
+
+def test_a_failed_document_has_its_reason_and_can_be_retried() -> None:
+    document = started()
+    ledger.fail(document.id, Reason.TIMEOUT, "Reference 1234.")
+    assert (now(document).reason, now(document).detail) == ("timeout", "Reference 1234.")
+    assert now(document).what_happened
+    ledger.retry(document.id)
+    retried = now(document)
+    assert (retried.state, retried.reason, retried.detail, retried.attempts) == (State.QUEUED, "", "", 0)
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - RETRYABLE))
+def test_a_file_that_cannot_be_read_is_not_retried(reason: Reason) -> None:
+    document = DocumentFactory(state=State.FAILED, reason=reason)
+    with pytest.raises(Refused):
+        ledger.retry(document.id)
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.READY])
+def test_what_has_not_ended_badly_is_not_retried(state: State) -> None:
+    with pytest.raises(Refused):
+        ledger.retry(DocumentFactory(state=state).id)
+
+
+def test_every_state_has_its_transitions_and_every_path_ends() -> None:
+    assert set(ledger.TRANSITIONS) == set(State)
+    for state in State:
+        reached, waiting = {state}, [state]
+        while waiting:
+            for following in ledger.TRANSITIONS[waiting.pop()] - reached:
+                reached.add(following)
+                waiting.append(following)
+        assert reached & ledger.FINAL
+
+
+def test_the_database_refuses_a_failure_without_a_reason() -> None:
+    for fields in ({"state": "failed"}, {"state": "ready", "reason": "timeout"}, {"state": "odd"}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            DocumentFactory(**fields)

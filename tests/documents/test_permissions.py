@@ -1,0 +1,123 @@
+"""Who may do what with documents, on every address; what is not yours does not exist."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver
+
+from documents import urls
+from documents.models import Collection, Document
+from tenants.context import workspace
+from tests.factories import DocumentFactory
+
+ROUTES = [  # address, method, the least role
+    ("documents/", "get", "viewer"),
+    ("documents/rows/", "get", "viewer"),
+    ("documents/upload/", "get", "editor"),
+    ("documents/upload/", "post", "editor"),
+    ("documents/{document}/", "get", "viewer"),
+    ("documents/{document}/status/", "get", "viewer"),
+    ("documents/{document}/download/", "get", "viewer"),
+    ("documents/{document}/delete/", "get", "editor"),
+    ("documents/{document}/delete/", "post", "editor"),
+    ("documents/{document}/retry/", "post", "editor"),
+    ("documents/{document}/cancel/", "post", "editor"),
+    ("collections/", "get", "viewer"),
+    ("collections/create/", "post", "editor"),
+    ("collections/{collection}/rename/", "get", "editor"),
+    ("collections/{collection}/rename/", "post", "editor"),
+    ("collections/{collection}/delete/", "get", "admin"),
+    ("collections/{collection}/delete/", "post", "admin"),
+]
+ROLES = ["viewer", "editor", "admin", "owner"]
+
+
+@pytest.fixture
+def document(workspace_a: Any) -> Document:
+    with workspace(workspace_a):
+        return DocumentFactory()
+
+
+def path_of(route: str, document: Document) -> str:
+    return route.format(document=document.id, collection=document.collection_id)
+
+
+def test_every_address_is_listed_here() -> None:
+    listed = {
+        path.replace("{document}", "<uuid:document_id>").replace("{collection}", "<uuid:collection_id>") for path, *_ in ROUTES
+    }
+    assert {str(pattern.pattern) for pattern in urls.urlpatterns} == listed
+    assert get_resolver("workspace.urls_workspace")
+
+
+@pytest.mark.parametrize(("route", "method", "least"), ROUTES)
+@pytest.mark.parametrize("role", ROLES)
+def test_roles(
+    route: str,
+    method: str,
+    least: str,
+    role: str,
+    document: Document,
+    workspace_a: Any,
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    client = sign_in(person(role, workspace_a))
+    status = getattr(client, method)(workspace_a.path + path_of(route, document)).status_code
+    if ROLES.index(role) >= ROLES.index(least):
+        assert status in (200, 286, 302, 422)
+    else:
+        assert status == 403
+        with workspace(workspace_a):
+            assert Document.objects.get().state == Document.State.QUEUED
+
+
+@pytest.mark.parametrize(("route", "method", "least"), ROUTES)
+def test_a_stranger_gets_not_found(
+    route: str,
+    method: str,
+    least: str,
+    document: Document,
+    workspace_a: Any,
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    client = sign_in(person(None))
+    assert getattr(client, method)(workspace_a.path + path_of(route, document)).status_code == 404
+
+
+@pytest.mark.parametrize(("route", "method", "least"), [one for one in ROUTES if "{" in one[0]])
+def test_foreign_ids_are_not_found_like_ids_that_do_not_exist(
+    route: str,
+    method: str,
+    least: str,
+    document: Document,
+    other_workspace: Any,
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    client = sign_in(person("owner", other_workspace))
+    foreign = getattr(client, method)(other_workspace.path + path_of(route, document))
+    unknown = Document(id="00000000-0000-0000-0000-000000000001", collection_id="00000000-0000-0000-0000-000000000002")
+    nobody = getattr(client, method)(other_workspace.path + path_of(route, unknown))
+    assert foreign.status_code == nobody.status_code == 404
+    assert _without_reference(foreign) == _without_reference(nobody)
+
+
+@pytest.mark.parametrize(("route", "method", "least"), [one for one in ROUTES if one[1] == "post"])
+def test_changes_are_not_made_by_following_a_link(
+    route: str, method: str, least: str, document: Document, client_owner: Client, workspace_a: Any
+) -> None:
+    client_owner.get(workspace_a.path + path_of(route, document))
+    with workspace(workspace_a):
+        assert Document.objects.get().state == Document.State.QUEUED
+        assert Collection.objects.count() == 1
+
+
+def _without_reference(response: Any) -> str:
+    text = response.content.decode()
+    for token in (response.wsgi_request.reference, str(response.context["csrf_token"]) if response.context else ""):
+        text = text.replace(token, "") if token else text
+    return text

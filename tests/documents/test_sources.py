@@ -1,0 +1,49 @@
+"""What search is told about documents."""
+
+from uuid import uuid4
+
+import pytest
+
+from documents.models import Document, Page
+from search.sources import sources
+from tests.factories import CollectionFactory, DocumentFactory
+
+pytestmark = pytest.mark.usefixtures("in_workspace_a")
+
+
+def test_describe(django_assert_num_queries: object) -> None:
+    made = DocumentFactory(title="A title", format="pdf", collection=CollectionFactory(name="Letters"))
+    other = DocumentFactory()
+    with django_assert_num_queries(1):  # type: ignore[operator]
+        found = sources().describe([made.id, other.id, uuid4()])
+    assert set(found) == {made.id, other.id}
+    source = found[made.id]
+    assert (source.title, source.format, source.collection_name) == ("A title", "pdf", "Letters")
+    assert source.url.endswith(f"/documents/{made.id}/")
+
+
+def test_page_labels() -> None:
+    made = DocumentFactory()
+    Page.objects.create(id=Page.identity(made.id, 2), document=made, number=2, label="Slide 2", text="x")
+    assert sources().page_labels([(made.id, 2), (made.id, 9)]) == {(made.id, 2): "Slide 2"}
+
+
+def test_collections_by_name() -> None:
+    for name in ("b", "C", "a"):
+        CollectionFactory(name=name)
+    assert [collection.name for collection in sources().collections()] == ["a", "b", "C"]
+
+
+def test_references_leave_out_what_is_ambiguous_or_not_ready() -> None:
+    ready = Document.State.READY
+    first = DocumentFactory(state=ready, file_name="one.txt", title="Same", reference="d1")
+    second = DocumentFactory(state=ready, file_name="two.txt", title="Same", reference="d2")
+    DocumentFactory(file_name="waiting.txt", reference="d3")
+    assert sources().references() == {
+        str(first.id): first.id,
+        "one.txt": first.id,
+        "d1": first.id,
+        str(second.id): second.id,
+        "two.txt": second.id,
+        "d2": second.id,
+    }
