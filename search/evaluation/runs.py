@@ -1,0 +1,293 @@
+"""Runs an evaluation: every question through the same search as on the page, then exactly, and the figures of both.
+
+A run is resumable: each question's answer is committed by itself, and what is answered is not asked again. The search
+knows documents by id; what judgments call them is resolved through search.sources when the run starts.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Avg, F
+from django.utils import timezone
+
+from search.embeddings import embedder
+from search.evaluation import metrics
+from search.evaluation.judgments import Parsed
+from search.models import LIVE_INDEX, Answer, Judgment, JudgmentSet, Question, Run, VectorIndex
+from search.querying import Hit, search, search_exactly, term_index
+from search.ranking import ALPHA, WINDOW
+from search.sources import sources
+from tenants.errors import Refused
+from tenants.jobs import enqueue, in_flight
+
+GROUP = 32  # questions that share one exact pass over the vectors
+MAX_ATTEMPTS = 5
+MISSING = "missing:"
+TASK = "search.evaluation.jobs.run"
+TIMEOUT_SECONDS = 6 * 3600
+
+Progress = Callable[[int, int], None]
+
+
+def create_judgment_set(name: str, parsed: Parsed, created_by_id: int | None = None) -> JudgmentSet:
+    """Store parsed judgments under a name."""
+    with transaction.atomic():
+        made = JudgmentSet.objects.create(
+            name=name,
+            questions_total=len(parsed.questions),
+            judgments_total=parsed.judgments,
+            created_by_id=created_by_id,
+        )
+        questions = [
+            Question(judgment_set=made, ordinal=number, reference=question.reference, text=question.text)
+            for number, question in enumerate(parsed.questions, start=1)
+        ]
+        Question.objects.bulk_create(questions, batch_size=500)
+        Judgment.objects.bulk_create(
+            [
+                Judgment(question=question, reference=reference, grade=grade)
+                for question, judged in zip(questions, parsed.questions, strict=True)
+                for reference, grade in judged.judgments.items()
+            ],
+            batch_size=500,
+        )
+    return made
+
+
+def unresolved_references(judgment_set: JudgmentSet, collections: frozenset[UUID] | None = None) -> list[str]:
+    """What the judgments name that no ready document of the workspace (or these collections) answers to, each once."""
+    return _unresolved(judgment_set, _Names(collections))
+
+
+def _unresolved(judgment_set: JudgmentSet, known: "_Names") -> list[str]:
+    read = Judgment._meta.get_field("reference").reader()
+    rows = Judgment.objects.filter(question__judgment_set=judgment_set).values_list("id", "reference")
+    return sorted({name for pk, value in rows if known.document(name := read(pk, value)) is None})
+
+
+def start(judgment_set: JudgmentSet, created_by_id: int | None = None) -> Run:
+    """A new run, queued for the worker. Refused while another of the same set is unfinished."""
+    if judgment_set.runs.exclude(state__in=Run.FINAL).exists():
+        raise Refused("A run of these judgments is not finished yet. Wait for it, or cancel it.")
+    run = _create(judgment_set, created_by_id)
+    _enqueue(run.pk)
+    return run
+
+
+def evaluate(judgment_set: JudgmentSet, *, collection_id: UUID | None = None, on_progress: Progress | None = None) -> Run:
+    """A new run, executed here and now; for commands. Searches one collection, or everything. Returns it final."""
+    run = _create(judgment_set, None, collection_id)
+    execute(run.pk, on_progress=on_progress)
+    run.refresh_from_db()
+    return run
+
+
+def cancel(run: Run) -> bool:
+    """Stop a run; what is answered stays. False when it was final already."""
+    unfinished = Run.objects.filter(pk=run.pk).exclude(state__in=Run.FINAL)
+    return bool(unfinished.update(state=Run.State.CANCELLED, finished_at=timezone.now()))
+
+
+def resume_unfinished() -> int:
+    """Queue again what is unfinished but neither queued nor running anywhere; for the worker's sweep."""
+    resumed = 0
+    for run in Run.objects.exclude(state__in=Run.FINAL).only("pk", "attempts"):
+        if in_flight(_job_id(run.pk), "default"):
+            continue
+        if run.attempts >= MAX_ATTEMPTS:
+            _fail(run.pk, "The run was interrupted several times and was given up. Start it again.")
+        else:
+            _enqueue(run.pk)
+            resumed += 1
+    return resumed
+
+
+def execute(run_id: UUID, *, on_progress: Progress | None = None) -> None:
+    """Answer what is not answered yet, then compute the figures. Does nothing when the run is final."""
+    claimed = Run.objects.filter(pk=run_id).exclude(state__in=Run.FINAL)
+    if not claimed.update(state=Run.State.RUNNING, attempts=F("attempts") + 1):
+        return
+    Run.objects.filter(pk=run_id, started_at=None).update(started_at=timezone.now())
+    try:
+        if _answer_all(run_id, on_progress):
+            _finish(run_id)
+    except Refused as error:
+        _fail(run_id, str(error))
+    except Exception:
+        # The message may hold content: it goes to the caller's log, which is private; the person gets a sentence.
+        _fail(run_id, "The run stopped because of an error on our side. Start it again; if it repeats, ask your staff.")
+        raise
+
+
+def _create(judgment_set: JudgmentSet, created_by_id: int | None, collection_id: UUID | None = None) -> Run:
+    index = VectorIndex.objects.get(pk=LIVE_INDEX)
+    return Run.objects.create(
+        judgment_set=judgment_set,
+        created_by_id=created_by_id,
+        collection_id=collection_id,
+        questions_total=judgment_set.questions_total,
+        configuration={
+            "model": index.model,
+            "protection": index.protection,
+            "m": index.m,
+            "ef_construction": index.ef_construction,
+            "dense_weight": ALPHA,
+            "window": WINDOW,
+            "depth": metrics.DEPTH,
+        },
+    )
+
+
+def _job_id(run_id: UUID) -> str:
+    return f"run-{run_id}"
+
+
+def _enqueue(run_id: UUID) -> None:
+    enqueue(TASK, str(run_id), job_id=_job_id(run_id), timeout=TIMEOUT_SECONDS)
+
+
+def _fail(run_id: UUID, sentence: str) -> None:
+    run = Run.objects.exclude(state__in=Run.FINAL).filter(pk=run_id).first()
+    if run is not None:
+        run.state, run.detail, run.finished_at = Run.State.FAILED, sentence, timezone.now()
+        run.save(update_fields=["state", "detail", "finished_at"])
+
+
+class _Names:
+    """Which document a judgment means."""
+
+    def __init__(self, collections: frozenset[UUID] | None = None) -> None:
+        self._exact = sources().references(collections)
+        folded: dict[str, set[UUID]] = {}
+        for name, document in self._exact.items():
+            folded.setdefault(name.strip().casefold(), set()).add(document)
+        self._folded = {name: documents.pop() for name, documents in folded.items() if len(documents) == 1}
+
+    def document(self, reference: str) -> UUID | None:
+        return self._exact.get(reference) or self._folded.get(reference.strip().casefold())
+
+
+def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
+    """Whether the run came to its end; False when it was cancelled meanwhile."""
+    run = Run.objects.select_related("judgment_set").get(pk=run_id)
+    answered = set(Answer.objects.filter(run=run).values_list("question_id", flat=True))
+    questions = list(run.judgment_set.questions.order_by("ordinal").values_list("id", "text"))
+    index = term_index()
+    collections = None if run.collection_id is None else frozenset({run.collection_id})
+    if not index.documents(collections):
+        raise Refused("There is nothing to search yet. Upload documents, wait until they are ready and run it again.")
+    if not answered:
+        mask = index.matching(collections)
+        passages = index.rows if mask is None else int(mask.sum())
+        run.configuration |= {"documents": len(index.documents(collections)), "passages": passages}
+    names = _Names(collections)
+    run.unresolved = len(_unresolved(run.judgment_set, names))
+    run.save(update_fields=["configuration", "unresolved"])
+    read = Question._meta.get_field("text").reader()
+    open_questions = [(pk, read(pk, text)) for pk, text in questions if pk not in answered]
+    done = len(answered)
+    search("warm up", limit=1)
+    for start_at in range(0, len(open_questions), GROUP):
+        group = open_questions[start_at : start_at + GROUP]
+        judged = _judged([pk for pk, _ in group], names)
+        embedder().forget_queries()  # a cached question would flatter the latency
+        timed = []
+        for _, text in group:
+            began = time.perf_counter()
+            results = search(text, collections=collections, limit=metrics.DEPTH)
+            timed.append((results.hits, 1000 * (time.perf_counter() - began)))
+        exact = search_exactly([text for _, text in group], collections=collections, limit=metrics.DEPTH)
+        for (pk, _), (hits, latency), reference in zip(group, timed, exact, strict=True):
+            answer = _answer(run, pk, judged[pk], hits, reference.hits, latency)
+            Answer.objects.bulk_create([answer], ignore_conflicts=True)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(questions))
+        running = Run.objects.filter(pk=run_id, state=Run.State.RUNNING)
+        if not running.update(questions_done=done):
+            return False
+    return True
+
+
+def _judged(question_ids: list[UUID], names: _Names) -> dict[UUID, list[tuple[str, UUID | None, int]]]:
+    """Per question: what the file named, the document that is, and the grade."""
+    judged: dict[UUID, list[tuple[str, UUID | None, int]]] = {pk: [] for pk in question_ids}
+    read = Judgment._meta.get_field("reference").reader()
+    rows = Judgment.objects.filter(question_id__in=question_ids).values_list("id", "question_id", "reference", "grade")
+    for pk, question_id, value, grade in rows:
+        reference = read(pk, value)
+        judged[question_id].append((reference, names.document(reference), grade))
+    return judged
+
+
+def _answer(
+    run: Run,
+    question_id: UUID,
+    judged: list[tuple[str, UUID | None, int]],
+    hits: list[Hit],
+    exact_hits: list[Hit],
+    latency_ms: float,
+) -> Answer:
+    grades: dict[str, int] = {}
+    for reference, document, grade in judged:
+        # A document that is not here can only be missed: it counts against the recall instead of vanishing.
+        name = str(document) if document else MISSING + reference
+        grades[name] = max(grade, grades.get(name, 0))
+    returned = [str(hit.document_id) for hit in hits]
+    ranks = {name: rank for rank, name in enumerate(returned, start=1)}
+    got = metrics.quality(grades, returned)
+    exact = metrics.quality(grades, [str(hit.document_id) for hit in exact_hits])
+    expected: list[dict[str, Any]] = [
+        {
+            "reference": reference,
+            "document": str(document) if document else None,
+            "grade": grade,
+            "rank": ranks.get(str(document)),
+        }
+        for reference, document, grade in sorted(judged, key=lambda judgment: (-judgment[2], judgment[0]))
+    ]
+    return Answer(
+        run=run,
+        question_id=question_id,
+        ndcg=got.ndcg,
+        mrr=got.mrr,
+        recall_10=got.recall_10,
+        recall_100=got.recall_100,
+        exact_ndcg=exact.ndcg,
+        latency_ms=latency_ms,
+        expected=expected,
+        returned=[
+            {
+                "document": str(hit.document_id),
+                "sequence": hit.sequence,
+                "score": round(hit.score, 4),
+                "dense": round(hit.dense, 4),
+                "keyword": round(hit.keyword, 4),
+            }
+            for hit in hits
+        ],
+    )
+
+
+def _finish(run_id: UUID) -> None:
+    answers = Answer.objects.filter(run_id=run_id)
+    means: dict[str, float | None] = answers.aggregate(
+        ndcg=Avg("ndcg"), mrr=Avg("mrr"), recall_10=Avg("recall_10"), recall_100=Avg("recall_100"), exact=Avg("exact_ndcg")
+    )
+    mean = {name: value or 0.0 for name, value in means.items()}
+    latencies: Iterable[float] = answers.values_list("latency_ms", flat=True)
+    figures = {
+        "ndcg@10": round(mean["ndcg"], 4),
+        "mrr": round(mean["mrr"], 4),
+        "recall@10": round(mean["recall_10"], 4),
+        "recall@100": round(mean["recall_100"], 4),
+        "queries": answers.count(),
+        "latency_ms": metrics.percentiles(list(latencies)),
+        "index_loss": round(mean["exact"] - mean["ndcg"], 4),
+    }
+    Run.objects.filter(pk=run_id, state=Run.State.RUNNING).update(
+        state=Run.State.READY, figures=figures, questions_done=figures["queries"], finished_at=timezone.now()
+    )

@@ -1,0 +1,232 @@
+"""The evaluation pages: judgment sets, runs with live progress, figures, and each question's answer."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import OuterRef, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from search.evaluation import judgments, reports, runs
+from search.evaluation.uploads import MemoryUploadHandler
+from search.forms import JudgmentsForm
+from search.models import Answer, JudgmentSet, Run
+from search.sources import Source, sources
+from tenants.errors import Refused
+from tenants.permissions import requires
+
+STOP_POLLING = 286
+QUESTIONS_PAGE = 50
+RETURNED_SHOWN = 20
+ORDERS = {"ordinal": "question__ordinal", "worst": "ndcg", "best": "-ndcg", "slowest": "-latency_ms"}
+
+
+@never_cache
+@require_GET
+@requires("read")
+def judgment_sets(request: HttpRequest) -> HttpResponse:
+    newest = Run.objects.filter(judgment_set=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
+    found = list(JudgmentSet.objects.order_by("-created_at").annotate(newest_run=Subquery(newest)))
+    latest = Run.objects.in_bulk([made.newest_run for made in found if made.newest_run])
+    rows = [(made, latest.get(made.newest_run)) for made in found]
+    return render(request, "evaluation/judgment_sets.html", {"rows": rows})
+
+
+@csrf_exempt  # the upload handler must be in place before anything reads the body; the inner view is protected
+def upload(request: HttpRequest) -> HttpResponseBase:
+    handler = MemoryUploadHandler(request)
+    request.upload_handlers = [handler]
+    return _upload(request, handler)
+
+
+@csrf_protect
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("judge")
+def _upload(request: HttpRequest, handler: MemoryUploadHandler) -> HttpResponse:
+    if request.method != "POST":
+        return render(request, "evaluation/upload.html", {"form": JudgmentsForm()})
+    form = JudgmentsForm(request.POST, request.FILES)
+    if not form.is_valid():
+        if handler.too_large:
+            form.errors.pop("file", None)
+            form.add_error("file", f"The file is larger than {judgments.MAX_BYTES // 1024**2} MB. Split it.")
+        return render(request, "evaluation/upload.html", {"form": form}, status=422)
+    name, parsed = form.cleaned_data["name"], form.cleaned_data["parsed"]
+    queued = 0
+    if form.cleaned_data["import_corpus"] and form.cleaned_data["file"].name.lower().endswith(".zip"):
+        try:
+            queued = judgments.import_corpus(form.cleaned_data["content"], name, request.user.pk)
+        except Refused as error:
+            form.add_error("file", str(error))
+            return render(request, "evaluation/upload.html", {"form": form}, status=422)
+    made = runs.create_judgment_set(name, parsed, request.user.pk)
+    said = f"{len(parsed.questions):,} questions with {parsed.judgments:,} judgments added."
+    if parsed.unjudged:
+        said += f" {parsed.unjudged:,} questions without a relevant document were left out."
+    if queued:
+        said += f" {queued:,} documents are being imported: wait until they are ready before you run it."
+    messages.success(request, said)
+    return redirect("judgments", set_id=made.pk)
+
+
+@never_cache
+@require_GET
+@requires("read")
+def judgment_set(request: HttpRequest, set_id: UUID) -> HttpResponse:
+    made = get_object_or_404(JudgmentSet, pk=set_id)
+    page, pages = _page(request, made.questions_total)
+    first = (page - 1) * QUESTIONS_PAGE
+    questions = made.questions.order_by("ordinal").prefetch_related("judgments")[first : first + QUESTIONS_PAGE]
+    context = {
+        "judgment_set": made,
+        "questions": questions,
+        "runs": made.runs.order_by("-created_at")[:50],
+        "has_unfinished_run": made.runs.exclude(state__in=Run.FINAL).exists(),
+        "unresolved": runs.unresolved_references(made),
+        "page": page,
+        "pages": pages,
+        "first": first + 1,
+    }
+    return render(request, "evaluation/judgment_set.html", context)
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("judge")
+def delete(request: HttpRequest, set_id: UUID) -> HttpResponse:
+    made = get_object_or_404(JudgmentSet, pk=set_id)
+    if request.method != "POST":
+        return render(request, "evaluation/delete.html", {"judgment_set": made, "runs": made.runs.count()})
+    for run_ in made.runs.exclude(state__in=Run.FINAL):
+        runs.cancel(run_)
+    name = made.name
+    made.delete()
+    messages.success(request, f"{name} and its runs are deleted.")
+    return redirect("evaluation")
+
+
+@never_cache
+@require_POST
+@requires("run")
+def start(request: HttpRequest, set_id: UUID) -> HttpResponse:
+    made = get_object_or_404(JudgmentSet, pk=set_id)
+    try:
+        begun = runs.start(made, request.user.pk)
+    except Refused as error:
+        messages.error(request, str(error))
+        return redirect("judgments", set_id=made.pk)
+    return redirect("run", run_id=begun.pk)
+
+
+@never_cache
+@require_GET
+@requires("read")
+def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    return render(request, "evaluation/run.html", _run_context(request, _run(run_id)))
+
+
+@never_cache
+@require_GET
+@requires("read")
+def status(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """What the run's page polls while the run is unfinished."""
+    current = _run(run_id)
+    context = _run_context(request, current)
+    code = STOP_POLLING if current.is_final else 200
+    return render(request, "evaluation/_run.html", context, status=code)
+
+
+@never_cache
+@require_POST
+@requires("run")
+def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    runs.cancel(_run(run_id))
+    return redirect("run", run_id=run_id)
+
+
+@never_cache
+@require_GET
+@requires("read")
+def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpResponse:
+    current = _run(run_id)
+    answer = get_object_or_404(Answer.objects.select_related("question"), run=current, question_id=question_id)
+    returned = answer.returned[:RETURNED_SHOWN]
+    ids = {UUID(item["document"]) for item in (*returned, *answer.expected) if item["document"]}
+    described = sources().describe(ids)
+    grades: dict[str, int] = {}
+    for item in answer.expected:
+        if item["document"]:
+            grades[item["document"]] = max(item["grade"], grades.get(item["document"], 0))
+    context = {
+        "run": current,
+        "answer": answer,
+        "expected": [(item, _source(described, item["document"])) for item in answer.expected],
+        "returned": [
+            (rank, item, _source(described, item["document"]), grades.get(item["document"]))
+            for rank, item in enumerate(returned, start=1)
+        ],
+        "returned_total": len(answer.returned),
+    }
+    return render(request, "evaluation/question.html", context)
+
+
+@never_cache
+@require_GET
+@requires("read")
+def export(request: HttpRequest, run_id: UUID, kind: str) -> HttpResponse:
+    current = _run(run_id)
+    if kind not in ("json", "csv") or current.state != Run.State.READY:
+        raise Http404
+    body, media = (
+        (reports.to_json(current), "application/json")
+        if kind == "json"
+        else (reports.to_csv(current), "text/csv; charset=utf-8")
+    )
+    response = HttpResponse(body, content_type=media)
+    response["Content-Disposition"] = f'attachment; filename="evaluation-{current.pk}.{kind}"'
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _run(run_id: UUID) -> Run:
+    return get_object_or_404(Run.objects.select_related("judgment_set"), pk=run_id)
+
+
+def _run_context(request: HttpRequest, current: Run) -> dict[str, Any]:
+    context: dict[str, Any] = {"run": current, "judgment_set": current.judgment_set}
+    if current.state == Run.State.READY:
+        order = request.GET.get("order", "worst")
+        order = order if order in ORDERS else "worst"
+        page, pages = _page(request, current.questions_done)
+        first = (page - 1) * QUESTIONS_PAGE
+        answers = Answer.objects.filter(run=current).select_related("question")
+        answers = answers.order_by(ORDERS[order], "question__ordinal")[first : first + QUESTIONS_PAGE]
+        context |= {
+            "answers": [(answer, _found(answer)) for answer in answers],
+            "order": order,
+            "page": page,
+            "pages": pages,
+        }
+    return context
+
+
+def _found(answer: Answer) -> tuple[int, int]:
+    """Of how many relevant documents how many are among the ten shown first."""
+    relevant = [item for item in answer.expected if item["grade"] > 0]
+    return sum(1 for item in relevant if item["rank"] and item["rank"] <= 10), len(relevant)
+
+
+def _page(request: HttpRequest, total: int) -> tuple[int, int]:
+    pages = max(1, -(-total // QUESTIONS_PAGE))
+    asked = request.GET.get("page", "1")
+    return min(int(asked) if asked.isdecimal() and int(asked) else 1, pages), pages
+
+
+def _source(described: dict[UUID, Source], document: str | None) -> Source | None:
+    return described.get(UUID(document)) if document else None

@@ -1,0 +1,64 @@
+"""Names for what was found: the app that owns documents registers itself here, so that search need not know it."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document as a person knows it; `url` leads to its page."""
+
+    id: UUID
+    title: str
+    url: str
+    collection_id: UUID
+    collection_name: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionName:
+    id: UUID
+    name: str
+
+
+class Sources(Protocol):
+    def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
+        """The documents among `ids` that exist, in a fixed number of queries."""
+        ...
+
+    def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
+        """Labels such as "Page 3" for (document, page number), in a fixed number of queries."""
+        ...
+
+    def collections(self) -> list[CollectionName]:
+        """Every collection of the workspace, by name."""
+        ...
+
+    def references(self, collections: Collection[UUID] | None = None) -> dict[str, UUID]:
+        """Every name a judgment may use for a ready document: its id, external reference, file name, title.
+
+        Of all documents, or those of `collections`. A name that could mean two documents is left out.
+        """
+        ...
+
+
+class NoSources(RuntimeError):
+    """No app has registered the documents: a programming error."""
+
+
+_registered: Sources | None = None
+
+
+def register(sources: Sources) -> None:
+    """Called once, by the app that owns documents, when Django starts."""
+    global _registered
+    _registered = sources
+
+
+def sources() -> Sources:
+    if _registered is None:
+        raise NoSources("no app registered with search.sources")
+    return _registered

@@ -1,0 +1,95 @@
+"""The search page: a question by POST, results as a partial or as the whole page, and links to share."""
+
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from search.forms import SearchForm
+from search.models import SharedSearch
+from search.presentation import passages
+from search.querying import search, term_index
+from tenants.permissions import requires
+
+PAGE_SIZE = 10
+DEPTH = 100  # documents reachable by paging
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("search")
+def search_page(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        return render(request, "search/search.html", {"form": SearchForm(), "is_empty": not term_index().chunks})
+    form = SearchForm(request.POST)
+    if not form.is_valid():
+        return _respond(request, {"form": form, "is_empty": not term_index().chunks}, status=422)
+    return _respond(request, found(form))
+
+
+@never_cache
+@require_POST
+@requires("search")
+def share(request: HttpRequest) -> HttpResponse:
+    """Make a link to this search: opaque, for members of the workspace only."""
+    form = SearchForm(request.POST)
+    if not form.is_valid():
+        return _respond(request, {"form": form}, status=422)
+    made = SharedSearch.objects.create(
+        query={"q": form.cleaned_data["q"], "collection": form.cleaned_data["collection"]},
+        created_by_id=request.user.pk,
+    )
+    address = reverse("search-shared", args=[made.pk])
+    if _is_htmx(request):
+        return render(request, "search/_shared_link.html", {"link": request.build_absolute_uri(address)})
+    return redirect(address)
+
+
+@never_cache
+@require_GET
+@requires("search")
+def shared(request: HttpRequest, shared_id: str) -> HttpResponse:
+    """The search somebody shared, run again now."""
+    kept = SharedSearch.objects.filter(pk=shared_id).first()
+    if kept is None:
+        raise Http404
+    form = SearchForm(kept.query)
+    link = request.build_absolute_uri(request.path)
+    if not form.is_valid():  # its collection is gone
+        return render(request, "search/search.html", {"form": form}, status=200)
+    return render(request, "search/search.html", {**found(form), "link": link})
+
+
+def found(form: SearchForm) -> dict[str, Any]:
+    """The context of a page of results."""
+    question = form.cleaned_data["q"]
+    results = search(question, collections=form.chosen, limit=DEPTH)
+    pages = -(-len(results.hits) // PAGE_SIZE)
+    page = min(form.cleaned_data["page"] or 1, max(1, pages))
+    first = (page - 1) * PAGE_SIZE
+    shown = passages(results.hits[first : first + PAGE_SIZE], question)
+    return {
+        "form": form,
+        "asked": True,
+        "results": results,
+        "shown": shown,
+        "page": page,
+        "pages": pages,
+        "first": first + 1,
+        "last": first + len(shown),
+        "total": len(results.hits),
+        "more_than_shown": len(results.hits) >= DEPTH,
+        "is_empty": not results.searched and form.chosen is None,
+    }
+
+
+def _respond(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    template = "search/_results.html" if _is_htmx(request) else "search/search.html"
+    return render(request, template, context, status=status)
+
+
+def _is_htmx(request: HttpRequest) -> bool:
+    return request.headers.get("HX-Request") == "true"
