@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from workspace import build
@@ -83,27 +85,46 @@ def wait_for_others(services: Services, supervisor: Supervisor) -> None:
         supervisor.run(until=services.claim.close_to_others, look_every=0.3)
 
 
-def run_temporary(argv: list[str]) -> int:
-    """With services, secrets and keys of its own, gone afterwards; as administrator, since tests create databases."""
+def run_tests(argv: list[str]) -> int:
+    """With services, secrets and keys of its own; as administrator, since tests create databases."""
+    with temporary("bin/test", throwaway=True) as (installation, supervisor):
+        return run(argv, installation.environment("administrator"), supervisor)
+
+
+def run_benchmark(argv: list[str]) -> int:
+    """In an empty installation of its own, as durable as a real one: never on anybody's data, never beside a worker."""
+    with temporary("a benchmark", throwaway=False) as (installation, supervisor):
+        build.prepare_database(installation, supervisor)
+        if build.static_files_changed(installation):
+            build.collect_static_files(installation, supervisor)
+        for_web_server = installation.environment("web")["DB_PASSWORD_WEB"]  # which the benchmark of searching starts
+        return run(argv, installation.environment("command", DB_PASSWORD_WEB=for_web_server), supervisor)
+
+
+@contextmanager
+def temporary(what: str, *, throwaway: bool) -> Iterator[tuple[Installation, Supervisor]]:
+    """An installation with running services, gone afterwards; it shares the checkout's model and static files."""
     with tempfile.TemporaryDirectory(prefix="cloister-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o711)  # for the services' account, when we are root
-        installation = Installation.temporary(directory, throwaway=True)
+        installation = Installation.temporary(directory, throwaway=throwaway)
         installation.make_directories()
-        with embedded(installation.services, {"what": "bin/test"}) as supervisor:
+        with embedded(installation.services, {"what": what}) as supervisor:
             if build.model_is_missing(installation):
                 say("Exporting the search model, once.")
                 build.export_model(installation, supervisor)
-            return run(argv, installation.environment("administrator"), supervisor)
+            yield installation, supervisor
 
 
 def main() -> int:
-    temporary = sys.argv[1:2] == ["--temporary"]
-    arguments = sys.argv[2:] if temporary else sys.argv[1:]
+    for_tests = sys.argv[1:2] == ["--temporary"]
+    arguments = sys.argv[2:] if for_tests else sys.argv[1:]
     argv = [sys.executable, *arguments]
     try:
-        if temporary:
-            return run_temporary(argv)
+        if for_tests:
+            return run_tests(argv)
+        if arguments[1:2] == ["benchmark"]:
+            return run_benchmark(argv)
         installation = Installation.from_environment()
         become_owner(installation.var)
         installation.make_directories()

@@ -29,6 +29,8 @@ PASSWORDS_OF: Mapping[Kind, tuple[str, ...]] = {
     "administrator": ("web", "worker", "operator"),
 }
 WITHHELD = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DB_PASSWORD_WEB", "DB_PASSWORD_WORKER", "DB_PASSWORD_OPERATOR")
+# What is set for people who come through a proxy, and would keep a temporary installation from being reached.
+OF_A_SERVER = ("HOSTS", "PUBLIC_URL", "HTTPS", "TRUST_PROXY")
 
 # Libraries that call home unless told not to. OpenVINO has no variable: it reads a file in $HOME (see `quiet_home`).
 TELEMETRY_OFF = {
@@ -75,7 +77,7 @@ class Installation:
 
         What takes long to make is the checkout's: the model and the static files.
         """
-        for name in WITHHELD:
+        for name in (*WITHHELD, *OF_A_SERVER):
             os.environ.pop(name, None)
             os.environ.pop(f"{name}_FILE", None)
         here = cls.from_environment()
@@ -110,7 +112,7 @@ class Installation:
     def environment(self, kind: Kind, **more: str) -> dict[str, str]:
         """Call it when the services are prepared: before that they have no passwords."""
         own = self._own_secrets()
-        withheld = {*WITHHELD, *(f"{name}_FILE" for name in WITHHELD), "CLOISTER_LOGIN"}
+        withheld = {*WITHHELD, *(f"{name}_FILE" for name in WITHHELD), "CLOISTER_LOGIN", "CLOISTER_EMBEDDED"}
         found = {name: value for name, value in os.environ.items() if name not in withheld}
         found |= TELEMETRY_OFF | {
             "HOME": str(self.quiet_home),
@@ -127,6 +129,8 @@ class Installation:
         for login in PASSWORDS_OF[kind]:
             name = f"DB_PASSWORD_{login.upper()}"
             found[name] = env.text(name, own[name])
+        if self.database_is_ours:
+            found["CLOISTER_EMBEDDED"] = "1"  # only then may `manage.py demo` make logins that are printed
         if kind in ("web", "worker"):
             found["CLOISTER_LOGIN"] = kind
         return found | more

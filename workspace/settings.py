@@ -69,8 +69,9 @@ def _login(kind: str) -> dict[str, Any]:
             "server_side_binding": True,
             "prepare_threshold": None,  # cached plans break across schemas whose columns differ
             # the time zone here, since Django would set it with set_config(), which is revoked;
-            # ef_search is the number of candidates an HNSW scan may return (search/querying.py asks for up to 400)
-            "options": "-c timezone=UTC -c hnsw.ef_search=400",
+            # ef_search is the number of candidates an HNSW scan may return (search/querying.py asks for up to 400);
+            # the iterative scan goes on when deleted rows, not vacuumed yet, have taken their places
+            "options": "-c timezone=UTC -c hnsw.ef_search=400 -c hnsw.iterative_scan=relaxed_order",
             "application_name": f"cloister-{kind}",
             **_database.options,
         },

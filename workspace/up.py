@@ -118,7 +118,7 @@ def worker(installation: Installation, url: str) -> Program:
 def make_demo(installation: Installation, supervisor: Supervisor, url: str) -> dict[str, Any]:
     printed = supervisor.errand(
         "manage.py demo",
-        installation.manage("demo"),
+        installation.manage("demo", "--json"),
         installation.environment("command", **defaults(url)),
         cwd=CHECKOUT,
         log=installation.logs / "demo.log",
@@ -148,6 +148,7 @@ def is_healthy(host: str, port: int, host_name: str) -> bool:
 def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
     """A listening socket; with `or_next`, on the first free port from `port` on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    candidate = port
     for candidate in range(port, min(port + (PORTS_TO_TRY if or_next else 1), 65536)):
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -220,7 +221,7 @@ def running(installation: Installation, steps: Steps) -> Iterator[Supervisor]:
     """The services that are ours to run, and a supervisor for what comes on top of them."""
     around = embedded(installation.services, {"what": "bin/up"})
     with ExitStack() as stack:
-        with steps.step("PostgreSQL and Redis" if installation.services.only else "claiming var/"):
+        with steps.step("PostgreSQL and Redis" if installation.services.only else "your own servers"):
             supervisor = stack.enter_context(around)
         yield supervisor
 

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from workspace.embedded import postgres, redis_server
 from workspace.embedded.account import OWN_SERVERS, Account, choose_account, prepare_child
-from workspace.embedded.claim import Claim, Use
+from workspace.embedded.claim import Claim, Use, about_runner
 from workspace.embedded.errors import CannotStart
 from workspace.embedded.private import is_private_directory, write_private
 from workspace.embedded.supervisor import Supervisor
@@ -54,6 +54,10 @@ class Services:
             return here
         return Path(tempfile.gettempdir()) / f"cloister-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]}"
 
+    @property
+    def _runs(self) -> str:
+        return " ".join(sorted(self.only))
+
     # -- claiming and using
 
     def prepare(self, about: dict[str, str]) -> None:
@@ -63,7 +67,7 @@ class Services:
         """
         if self.only and os.uname().sysname != "Linux":
             raise CannotStart(f"the embedded services run on Linux only: {OWN_SERVERS}")
-        self.claim = Claim(self.home, about)
+        self.claim = Claim(self.home, {**about, "runs": self._runs})
         self.logs.mkdir(mode=0o700, exist_ok=True)
         if not self.only:
             return
@@ -112,6 +116,8 @@ class Services:
         """Use them while another process runs them; None while they are not ready or being stopped."""
         use = Use(self.home)
         if use.begin():
+            if about_runner(self.home).get("runs") != self._runs:
+                raise CannotStart(f"{self.home} is in use with other servers: set DATABASE_URL and REDIS_URL as there")
             passwords = self.passwords()
             account = Account("", os.geteuid(), os.getegid())
             database, queue = self._postgres_of(account, passwords), self._redis_of(account, passwords)
