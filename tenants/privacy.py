@@ -4,9 +4,17 @@ Messages of exceptions quote what they failed on (a line of a document, a query,
 """
 
 import logging
+import re
 import traceback
 from types import TracebackType
 from typing import Any
+
+SECRET_PART = re.compile(r"(/invitation/|/accounts/password/reset/key/|/accounts/confirm-email/|/s/)[^\s\"]+")
+
+
+def without_secrets(path: str) -> str:
+    """A path or log line without what works like a password: the secret part of links that let somebody in."""
+    return SECRET_PART.sub(r"\1…", path)
 
 
 def describe_exception(error: BaseException | None) -> str:
@@ -31,7 +39,10 @@ def _short(path: str) -> str:
 
 
 class PrivateFormatter(logging.Formatter):
-    """A log formatter that prints no exception message and no local value."""
+    """A log formatter that prints no exception message, no local value and no link that lets somebody in."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
         kind: tuple[type[BaseException] | None, BaseException | None, TracebackType | None] = ei

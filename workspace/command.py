@@ -17,9 +17,9 @@ from pathlib import Path
 from workspace import build
 from workspace.embedded import AlreadyRunning, CannotStart, Services, Supervisor, embedded
 from workspace.embedded.account import become_owner, prepare_child
-from workspace.embedded.claim import Use
+from workspace.embedded.claim import Use, about_runner
 from workspace.embedded.supervisor import say_to_stderr as say
-from workspace.installation import Installation, Kind
+from workspace.installation import Installation, Kind, is_set
 
 SENT_BY_TERMINAL = 0x80  # si_code SI_KERNEL: the command, in the same process group, has got it too (sigaction(2))
 PATIENCE = 180.0  # seconds for somebody else's first start
@@ -46,7 +46,9 @@ def become(installation: Installation, argv: list[str], kind: Kind, use: Use | N
     """Never returns. The lock on the services stays ours through exec."""
     if use:
         os.set_inheritable(use.file.fileno(), True)
-    os.execve(argv[0], argv, installation.environment(kind))  # noqa: S606 (no shell is wanted)
+    url = about_runner(installation.services.home).get("url", "") if use and not is_set("PUBLIC_URL") else ""
+    more = {"PUBLIC_URL": url} if url else {}  # links that a command prints lead to the web server that runs
+    os.execve(argv[0], argv, installation.environment(kind, **more))  # noqa: S606 (no shell is wanted)
 
 
 def run_with_services(installation: Installation, argv: list[str], kind: Kind) -> int:

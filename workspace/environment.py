@@ -50,6 +50,24 @@ def whole_number(name: str, default: int, least: int = 0) -> int:
     return number
 
 
+def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """One of the allowed words, however its letters are cased."""
+    value = text(name, default)
+    for word in allowed:
+        if value.casefold() == word.casefold():
+            return word
+    raise BadSetting(name, f"{value!r} is none of {', '.join(allowed)}.")
+
+
+def web_address(name: str, default: str) -> str:
+    """http(s)://host, without a slash at its end."""
+    value = text(name, default).rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise BadSetting(name, f"{value!r} is no address such as https://search.example.org.")
+    return value
+
+
 def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 

@@ -24,13 +24,16 @@ DEBUG = env.boolean("DEBUG", False)
 # Hosts of the installation itself; every other host must be a workspace's own (ResolveTenant answers 404 otherwise).
 HOSTS = [host.lower() for host in env.words("HOSTS", "localhost,127.0.0.1,[::1]")]
 ALLOWED_HOSTS = ["*"]
-PUBLIC_URL = env.text("PUBLIC_URL", "http://localhost:8000").rstrip("/")  # in links that leave by mail or command
+PUBLIC_URL = env.web_address("PUBLIC_URL", "http://localhost:8000")  # in links that leave by mail or command
 
 # -- behind a reverse proxy that ends TLS
 HTTPS = env.boolean("HTTPS", False)
-if env.boolean("TRUST_PROXY", False):
+TRUST_PROXY = env.boolean("TRUST_PROXY", False)
+if TRUST_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if TRUST_PROXY else 0  # rate limits and lock-outs count the client, not the proxy
+AXES_CLIENT_IP_CALLABLE = "allauth.core.internal.httpkit.get_client_ip"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^health/$"]
@@ -41,12 +44,11 @@ X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "workspace.views.csrf_failure"
 
 # -- database: one login per kind of process, each given its own password only (tenants/roles.py)
-LOGIN = env.text("CLOISTER_LOGIN", "worker")
-if LOGIN not in {"web", "worker", "operator"}:
-    raise env.BadSetting("CLOISTER_LOGIN", f"{LOGIN!r} is none of web, worker, operator.")
+LOGIN = env.one_of("CLOISTER_LOGIN", "worker", ("web", "worker", "operator"))
 _database = env.database()
 DATABASE_NAME = _database.name
 DATABASE_ADMINISTRATOR = (_database.user, _database.password)  # used by `manage.py prepare` alone
+DATABASE_OPTIONS = _database.options  # TLS, time-outs
 DATABASE_PASSWORDS = {
     kind: env.text(f"DB_PASSWORD_{kind.upper()}", None if kind == LOGIN else "")
     for kind in ("web", "worker", "operator")
@@ -169,6 +171,7 @@ CACHES = {
         "KEY_PREFIX": f"{DATABASE_NAME}:cache",
         "KEY_FUNCTION": "django_tenants.cache.make_key",
         "REVERSE_KEY_FUNCTION": "django_tenants.cache.reverse_key",
+        "OPTIONS": {"serializer": "workspace.cache.JSONSerializer"},
     }
 }
 RQ_QUEUES = {
@@ -259,7 +262,10 @@ LOGGING = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "private"}},
-    "root": {"handlers": ["stderr"], "level": env.text("LOG_LEVEL", "INFO").upper()},
+    "root": {
+        "handlers": ["stderr"],
+        "level": env.one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")),
+    },
     "loggers": {
         "django.server": {"handlers": ["stderr"], "propagate": False},
         "django.db.backends": {"level": "WARNING"},  # statements would carry content

@@ -12,8 +12,9 @@ from django.db import connection
 from psycopg import sql
 
 from tenants import roles
+from tenants.errors import Refused
 from tenants.keys.keyring import provider
-from tenants.models import Tenant
+from tenants.models import Tenant, User
 from tenants.provisioning import missing_keys
 
 
@@ -30,8 +31,11 @@ class Command(BaseCommand):
         user, password = settings.DATABASE_ADMINISTRATOR
         if user:
             self._administer(user, password)
-        call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
-        self._check_keystore()
+        try:
+            self._check_keystore()
+            call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
+        except Refused as refusal:
+            raise CommandError(f"{refusal} Nothing has been migrated.") from None
         if options["json"]:
             self.stdout.write(json.dumps({"prepared": True, "workspaces": Tenant.objects.count()}))
 
@@ -40,7 +44,7 @@ class Command(BaseCommand):
             login = connection.settings_dict
             return psycopg.connect(
                 host=login["HOST"] or None, port=login["PORT"] or None, dbname=database, user=user, password=password,
-                autocommit=True,
+                autocommit=True, **settings.DATABASE_OPTIONS,
             )  # fmt: skip
 
         try:
@@ -61,20 +65,20 @@ class Command(BaseCommand):
 
     def _check_keystore(self) -> None:
         """A keystore is made for an empty installation only: for data that exists it must be the one it was made with."""
-        keys = provider()
-        if Tenant.objects.exists() or _has_people():
-            keys.installation_key()
-        else:
-            keys.create_installation_key()
+        if not _has_data():
+            provider().create_installation_key()
+            return
+        provider().installation_key()
         if missing := missing_keys():
             names = ", ".join(tenant.slug for tenant in missing[:5])
-            raise CommandError(
+            raise Refused(
                 f"The keystore {settings.KEYS_DIR} lacks the keys of {len(missing)} workspaces ({names}): restore it from "
-                "its backup. Nothing has been changed."
+                "its backup."
             )
 
 
-def _has_people() -> bool:
-    from tenants.models import User
-
-    return User.objects.exists()
+def _has_data() -> bool:
+    """Whether this database has been used: then its keystore exists somewhere, and a new one would not fit."""
+    if Tenant._meta.db_table not in connection.introspection.table_names():
+        return False
+    return Tenant.objects.exists() or User.objects.exists()

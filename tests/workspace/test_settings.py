@@ -1,0 +1,93 @@
+"""Settings that are refused by name, and what the cache and the logs may not hold."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.core.cache import cache
+from gunicorn.config import Config
+
+from tenants.privacy import without_secrets
+from tests.running import ROOT
+from workspace import gunicorn_config
+from workspace.cache import JSONSerializer
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "mysql://host/name", "scheme is mysql"),
+        ("DATABASE_URL", "postgresql://host:port/name", "port is not a number"),
+        ("DATABASE_URL", "postgresql://host/" + "x" * 30, "at most 18"),
+        ("DATABASE_URL", "postgresql://host/name?options=-c", "unknown option"),
+        ("REDIS_URL", "localhost:6379", "redis://"),
+        ("SECRET_KEY", "short", "32 characters"),
+        ("CLOISTER_LOGIN", "root", "none of web, worker, operator"),
+        ("HTTPS", "maybe", "neither yes nor no"),
+        ("MAX_UPLOAD_BYTES", "many", "whole number"),
+        ("POOL_BYTES", "-1", "whole number"),
+        ("KEYS_DIR", "keys", "absolute path"),
+        ("LOG_LEVEL", "loud", "none of DEBUG"),
+        ("PUBLIC_URL", "search.example.org", "no address"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(name, value, said):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{name}: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_keys_beside_the_data_are_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"], cwd=ROOT,
+        env=os.environ | {"CLOISTER_VAR": str(tmp_path), "KEYS_DIR": str(tmp_path / "keys")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr.startswith("KEYS_DIR: ")
+
+
+def test_a_secret_may_come_from_a_file(tmp_path):
+    (tmp_path / "secret").write_text("s" * 40 + "\n")
+    env = {name: value for name, value in os.environ.items() if name != "SECRET_KEY"} | {
+        "SECRET_KEY_FILE": str(tmp_path / "secret")
+    }
+    code = "from workspace import settings; print(settings.SECRET_KEY)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "s" * 40 + "\n"
+
+
+@pytest.mark.parametrize("value", [0, 7, -3, "word", 1.5, [1.0, 2.0], {"a": None}, None, True])
+def test_the_cache_gives_back_what_was_put_in(value):
+    cache.set("key", value)
+    assert cache.get("key", "missing") == value
+
+
+def test_the_cache_unpickles_nothing():
+    import pickle
+
+    with pytest.raises(ValueError, match="utf|JSON|Expecting"):
+        JSONSerializer().loads(pickle.dumps({"a": 1}))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/invitation/abc.def:ghi/", "/accounts/password/reset/key/1-abc/", "/accounts/confirm-email/abc/", "/w/alpha/s/abc/"],
+)
+def test_links_that_let_somebody_in_are_not_logged(path):
+    assert "abc" not in without_secrets(f'GET {path} HTTP/1.1" 200')
+    logger = gunicorn_config.AccessLogger(Config())
+    response = type("Response", (), {"status": "200 OK", "sent": 1, "headers": []})()
+    request = type("Request", (), {"headers": []})()
+    environ = {"RAW_URI": path, "PATH_INFO": path, "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}
+    atoms = logger.atoms(response, request, environ, __import__("datetime").timedelta(seconds=1))
+    assert "abc" not in atoms["U"]
