@@ -40,7 +40,7 @@ class WorkspaceAdmin(admin.ModelAdmin):
 
     @admin.display(ordering="member_count")
     def members(self, tenant: Tenant) -> int:
-        return tenant.member_count  # type: ignore[attr-defined,no-any-return]
+        return tenant.member_count
 
     def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
         return self.readonly_fields if obj is None else (*self.readonly_fields, "slug")
@@ -105,7 +105,7 @@ class OutgoingMailAdmin(admin.ModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: OutgoingMail | None = None) -> bool:
         return bool(request.user.is_superuser)
 
-    has_module_permission = has_view_permission  # type: ignore[assignment]
+    has_module_permission = has_view_permission
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

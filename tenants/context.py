@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.db import connection
+from tenants.database import connection
 
 if TYPE_CHECKING:
     from tenants.models import Tenant

@@ -29,7 +29,7 @@ class DecryptOnTouch(DeferredAttribute):
     def __get__(self, instance: models.Model | None, cls: Any = None) -> Any:
         value = super().__get__(instance, cls)
         if instance is not None and isinstance(value, Ciphertext):
-            value = self.field.open(instance.pk, value)
+            value = self.field.open(instance.pk, value)  # type: ignore[attr-defined]
             instance.__dict__[self.field.attname] = value
         return value
 

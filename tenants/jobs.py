@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 import django_rq
-from django.db import close_old_connections, connection
+from django.db import close_old_connections
 from django_rq.queues import DjangoRQ
 from rq import SimpleWorker, Worker
 from rq.exceptions import NoSuchJobError
@@ -23,6 +23,7 @@ from rq.executions import Execution
 from rq.job import Job, JobStatus
 
 from tenants.context import NoTenant, current_tenant, workspace
+from tenants.database import connection
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import connection
 from django.http import (
     Http404,
     HttpRequest,
@@ -22,6 +21,7 @@ from django.http import (
 )
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 
+from tenants.database import connection
 from tenants.models import Domain, Membership, Tenant
 
 PREFIX = "/w/"
@@ -58,8 +58,8 @@ class ResolveTenant:
                 address = {"tenant_id": tenant_id}
         request.workspace_address = address  # type: ignore[attr-defined]
         before = get_script_prefix()
-        request.urlconf = settings.ROOT_URLCONF if address is None else settings.WORKSPACE_URLCONF  # type: ignore[attr-defined]
-        set_urlconf(request.urlconf)  # type: ignore[attr-defined]
+        request.urlconf = settings.ROOT_URLCONF if address is None else settings.WORKSPACE_URLCONF
+        set_urlconf(request.urlconf)
         set_script_prefix(script + "/")
         try:
             return self.get_response(request)
@@ -84,7 +84,7 @@ class ActivateTenant:
             connection.set_schema_to_public()
         if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
             # the body is read after this middleware has returned: each stream enters the tenant itself
-            response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[assignment,arg-type]
+            response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[arg-type]
         if hasattr(request, "tenant"):
             response.headers.setdefault("Cache-Control", "no-store")
         return response

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from django.apps import apps
 from django.conf import settings
-from django.db import IntegrityError, connection, connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
@@ -20,6 +20,7 @@ from django.utils.text import slugify
 
 from tenants import roles
 from tenants.context import public_context
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key, on_worker_start_public, task
 from tenants.keys.keyring import provider, wrap_binding
@@ -42,7 +43,7 @@ class Plan:
 def plan() -> Plan:
     labels = {config.label for config in apps.get_app_configs() if config.name in settings.TENANT_APPS}
     loader = MigrationLoader(None, replace_migrations=False)
-    nodes = [loader.graph.nodes[key] for key in loader.graph._generate_plan(loader.graph.leaf_nodes(), True)]  # type: ignore[attr-defined]
+    nodes = [loader.graph.nodes[key] for key in loader.graph._generate_plan(loader.graph.leaf_nodes(), True)]
     state = ProjectState(real_apps=loader.unmigrated_apps)
     statements: list[str] = []
     migrations: list[tuple[str, str]] = []

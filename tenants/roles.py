@@ -168,7 +168,7 @@ def connect(app_config: AppConfig) -> None:
     from django.db.models.signals import post_migrate
 
     def after(using: str, **kwargs: object) -> None:
-        connection = connections[using]
+        connection: Any = connections[using]
         if connection.schema_name == "public" and not connection.settings_dict.get("SWITCH_ROLES", True):
             sync(connection)
 

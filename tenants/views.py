@@ -25,6 +25,7 @@ from tenants.permissions import ROLE_ACTIONS, Role, requires
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
     """The person's workspaces; straight to the search box when there is just one."""
+    assert request.user.is_authenticated  # login_required
     memberships = list(Membership.objects.filter(user_id=request.user.pk).select_related("tenant").order_by("tenant__name"))
     ready = [m for m in memberships if m.tenant.status == Tenant.Status.ACTIVE]
     if len(memberships) == len(ready) == 1 and "all" not in request.GET:
@@ -34,7 +35,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 def _may_create(request: HttpRequest) -> bool:
     """Staff always; everyone where sign-up is open."""
-    return bool(settings.SIGN_UP_OPEN or request.user.is_staff)  # type: ignore[union-attr]
+    return bool(settings.SIGN_UP_OPEN or request.user.is_staff)
 
 
 @login_required
@@ -97,7 +98,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         "form": form,
         "problem": problem,
         "needs_sign_in": account is not None and not request.user.is_authenticated,
-        "other_account": request.user.is_authenticated and request.user.email != found.email,  # type: ignore[union-attr]
+        "other_account": request.user.is_authenticated and request.user.email != found.email,
         "sign_in_url": f"/accounts/login/?next={request.path}",
     }
     return render(request, "members/invitation.html", context, status=status)

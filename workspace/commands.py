@@ -5,8 +5,8 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
 
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.models import Tenant
 
@@ -17,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
 
-    def answer(self, **options: Any) -> dict[str, Any]:
+    def answer(self, *args: Any, **options: Any) -> dict[str, Any]:
         raise NotImplementedError
 
     def word(self, answer: dict[str, Any]) -> str:

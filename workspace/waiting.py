@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable
 
-from django.db import connection
 from django.db.models import Count
 
 from documents.models import Collection, Document
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue, queues, worker_is_listening
 

@@ -28,13 +28,14 @@ class Cursor(ServerBindingCursor):
 
     def _execute_send(self, query: PostgresQuery, *, force_extended: bool = False, binary: bool | None = None) -> None:
         if query.query.lstrip()[:8].upper().startswith(STATE_CHANGING):
-            self._conn.session_state_changed = True  # raw SQL changed what we believe to be set
-        super()._execute_send(query, force_extended=True, binary=binary)
+            self._conn.session_state_changed = True  # type: ignore[attr-defined]  # raw SQL changed what we believe to be set
+        super()._execute_send(query, force_extended=True, binary=binary)  # type: ignore[misc]
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     _applied: tuple[tuple[str, ...], str | None] | None = None  # what the server session has; None: unknown
     _connecting = False
+    _setting_search_path: bool
 
     def get_connection_params(self) -> dict[str, Any]:
         params = super().get_connection_params()

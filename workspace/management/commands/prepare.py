@@ -8,10 +8,10 @@ import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
 from psycopg import sql
 
 from tenants import roles
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
 from tenants.models import Tenant, User
@@ -40,12 +40,11 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"prepared": True, "workspaces": Tenant.objects.count()}))
 
     def _administer(self, user: str, password: str) -> None:
+        login = connection.settings_dict
+        place: dict[str, Any] = {"host": login["HOST"] or None, "port": login["PORT"] or None, **settings.DATABASE_OPTIONS}
+
         def admin(database: str) -> psycopg.Connection:
-            login = connection.settings_dict
-            return psycopg.connect(
-                host=login["HOST"] or None, port=login["PORT"] or None, dbname=database, user=user, password=password,
-                autocommit=True, **settings.DATABASE_OPTIONS,
-            )  # fmt: skip
+            return psycopg.connect(dbname=database, user=user, password=password, autocommit=True, **place)
 
         try:
             with admin("postgres") as cluster:
