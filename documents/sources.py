@@ -16,22 +16,21 @@ class DocumentSources:
     """Implements search.sources.Sources; each method takes a fixed number of queries."""
 
     def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
-        rows = Document.objects.filter(pk__in=set(ids)).select_related("collection")
-        rows = rows.only("id", "title", "format", "collection__id", "collection__name")
-        names: dict[UUID, str] = {}
-        found = {}
-        for row in rows:
-            if row.collection_id not in names:
-                names[row.collection_id] = row.collection.name
-            found[row.id] = Source(
-                id=row.id,
-                title=row.title,
-                url=reverse("document", urlconf=settings.WORKSPACE_URLCONF, args=[row.id]),
-                collection_id=row.collection_id,
-                collection_name=names[row.collection_id],
-                format=row.format,
+        title, form, name = _reader(Document, "title"), _reader(Document, "format"), _reader(Collection, "name")
+        rows = Document.objects.filter(pk__in=set(ids)).values_list(
+            "id", "title", "format", "collection_id", "collection__name"
+        )
+        return {
+            pk: Source(
+                id=pk,
+                title=title(pk, its_title),
+                url=reverse("document", urlconf=settings.WORKSPACE_URLCONF, args=[pk]),
+                collection_id=collection_id,
+                collection_name=name(collection_id, its_collection),
+                format=form(pk, its_format),
             )
-        return found
+            for pk, its_title, its_format, collection_id, its_collection in rows
+        }
 
     def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
         wanted = {Page.identity(document_id, number): (document_id, number) for document_id, number in places}

@@ -114,7 +114,7 @@ class Sandbox:
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _START, self._root, str(theirs.fileno()), self._reader],
                 pass_fds=[theirs.fileno()],
@@ -125,6 +125,12 @@ class Sandbox:
                 cwd="/",
                 start_new_session=True,
             )
+        except OSError as error:
+            ours.close()
+            why = f"{error.filename}: {error.strerror}"
+            raise SandboxUnavailable(f"the extraction sandbox did not start ({why}); documents are not parsed") from None
+        finally:
+            theirs.close()
         ours.settimeout(START_SECONDS)
         self._control = ours
         self._served = 0

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +154,12 @@ def test_without_a_filter_nothing_is_parsed(tmp_path: Path) -> None:
     )
     with pytest.raises(SandboxUnavailable, match="no system call list for vax"):
         Sandbox("strange:read", root=_with_path(tmp_path)).extract([b"x"], "txt")
+
+
+def test_without_an_interpreter_nothing_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(SandboxUnavailable, match="/nowhere/python: No such file"):
+        Sandbox().extract([b"x"], "txt")
 
 
 def test_a_filter_that_does_not_hold_is_noticed(tmp_path: Path) -> None:
