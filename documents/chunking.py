@@ -15,6 +15,8 @@ CAPACITY = 254  # the model reads 256 word pieces, two of which are its own mark
 # A BERT tokenizer cuts at these blanks before anything else, so the counts of what lies between them add up exactly.
 # Not \s, which has control characters that the tokenizer drops, joining the words around them.
 _WORD = re.compile(r"[^ \t\n\r]+")
+_HEADINGS = re.compile(r"\s*(?:#{1,6}[^\n]*(?:\n\s*|\Z))+")
+_LEAST_UNDER_A_HEADING = 32  # word pieces; a heading that leaves less room stands alone
 _WORDS_REMEMBERED = 1 << 16
 _LONGEST_REMEMBERED = 40  # code points
 
@@ -34,17 +36,50 @@ class Chunker:
 
     def __init__(self, tokenizer: Tokenizer, capacity: int = CAPACITY) -> None:
         """`tokenizer` without truncation and padding: it is only asked to count."""
-        self._tokenizer = tokenizer
+        self._tokenizer, self._capacity = tokenizer, capacity
         self._remembered = lru_cache(_WORDS_REMEMBERED)(self._encoded)
         # The splitter weighs a passage some five times; counting by remembered words makes it four times as fast.
         self._text = TextSplitter.from_callback(self.count, capacity)
         self._markdown = MarkdownSplitter.from_callback(self.count, capacity)
 
     def pieces(self, text: str, *, markdown: bool = False) -> Iterator[Piece]:
-        splitter = self._markdown if markdown else self._text
+        if not markdown:
+            yield from self._cut(self._text, text)
+            return
+        heading: Piece | None = None  # says nothing by itself: it goes with what follows it
+        for piece in self._cut(self._markdown, text):
+            if not _HEADINGS.fullmatch(piece.text):
+                yield from self._under(heading, piece, text) if heading else (piece,)
+                heading = None
+            elif heading is None:
+                heading = piece
+            elif heading.tokens + piece.tokens <= self._capacity - _LEAST_UNDER_A_HEADING:
+                both = text[heading.start : piece.end]
+                heading = Piece(heading.start, piece.end, both, self.count(both))
+            else:
+                yield heading
+                heading = piece
+        if heading:
+            yield heading
+
+    def _under(self, heading: Piece, piece: Piece, text: str) -> Iterator[Piece]:
+        """A heading with what follows it, or with as much of it as fits, and then the rest."""
+        room = self._capacity - self.count(text[heading.start : piece.start])
+        if piece.tokens <= room:
+            end = piece.end
+        elif room >= _LEAST_UNDER_A_HEADING:
+            start, first = TextSplitter.from_callback(self.count, room).chunk_indices(piece.text)[0]
+            end = piece.start + start + len(first)
+        else:
+            end = heading.end
+        whole = text[heading.start : end]
+        yield Piece(heading.start, end, whole, self.count(whole))
+        yield from self._cut(self._text, text[end : piece.end], end)
+
+    def _cut(self, splitter: TextSplitter | MarkdownSplitter, text: str, offset: int = 0) -> Iterator[Piece]:
         for start, chunk in splitter.chunk_indices(text):
             if tokens := self.count(chunk):  # what holds control characters alone says nothing to the model
-                yield Piece(start, start + len(chunk), chunk, tokens)
+                yield Piece(offset + start, offset + start + len(chunk), chunk, tokens)
 
     def count(self, text: str) -> int:
         """Word pieces of a text, without the model's own marks."""

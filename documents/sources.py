@@ -6,6 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.urls import reverse
 
+from documents import models
 from documents.models import Document, Page
 from documents.receiving import collections_by_name
 from search import sources
@@ -16,7 +17,8 @@ class DocumentSources:
     """Implements search.sources.Sources; each method takes a fixed number of queries."""
 
     def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
-        title, form, name = _reader(Document, "title"), _reader(Document, "format"), _reader(Collection, "name")
+        title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
+        name = models.Collection._meta.get_field("name").reader()
         rows = Document.objects.filter(pk__in=set(ids)).values_list(
             "id", "title", "format", "collection_id", "collection__name"
         )

@@ -11,8 +11,11 @@ words = st.sampled_from(
     ["alpha", "naïve", "Größe", "数据", "🙂", "a" * 400, "x_y", "#", "##", "-", "|", "`code`", "1.", "\u0301"]
 )
 gaps = st.sampled_from([" ", "\n", "\n\n", ". ", "\t", "\n# ", "\n- ", "  \n", ""])
+headings = st.integers(1, 260).map(lambda words: "# " + "heading " * words)
+parts = st.one_of(headings, st.integers(1, 300).map(lambda words: "words " * words))
 texts = st.one_of(
     st.text(max_size=2000),
+    st.lists(parts, max_size=12).map("\n\n".join),
     st.lists(st.tuples(words, gaps), max_size=600).map(lambda pairs: "".join(word + gap for word, gap in pairs)),
 )
 
@@ -57,3 +60,12 @@ def test_offsets_count_code_points(chunker: Chunker) -> None:
 def test_markdown_is_cut_at_headings(chunker: Chunker) -> None:
     text = "\n\n".join(f"## Section {n}\n\n" + "Words of the section. " * 45 for n in range(5))
     assert all(piece.text.startswith("## Section") for piece in chunker.pieces(text, markdown=True))
+
+
+def test_a_heading_never_stands_alone(chunker: Chunker) -> None:
+    text = "\n\n".join(f"# Chapter {n}\n\n## Section\n\n" + "Words of a long section. " * 120 for n in range(3))
+    pieces = list(chunker.pieces(text, markdown=True))
+    assert len(pieces) > 6
+    assert all("Words of a long section." in piece.text for piece in pieces)
+    assert list(chunker.pieces("# A heading and nothing else\n", markdown=True))
+    assert list(chunker.pieces("# Long " * 200 + "\n\nText. " * 200, markdown=True))

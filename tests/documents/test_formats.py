@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from documents.extraction.formats.plain import read_markdown
 from documents.extraction.pages import Extraction
 from tests.documents import files
 
@@ -200,3 +201,18 @@ def test_nul_controls_and_lone_surrogates_are_removed(extract: Extract) -> None:
         extract(b"a\x00b\x07c\x1b and so on" + b", with enough words around it" * 50, "txt").pages[0].text.startswith("abc and")
     )
     assert extract(rb"{\rtf1 a\u-10179?b}", "rtf").pages[0].text == "ab"
+
+
+def test_lines_of_a_markdown_paragraph_are_joined_and_blocks_are_kept() -> None:
+    source = (
+        "# Title\nA paragraph that\nruns on\n  here.\n\n- an item that\n  runs on\n- another\n1. one\n2. two\n\n"
+        "a hard break  \nstays\n\n> quoted\n> lines\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\nstays\n```\n\n"
+        "    indented\n    code\n\n"
+        "Underlined\n====\nText\n[link]: https://example.org\n"
+    )
+    assert read_markdown(source.encode()) == (
+        "# Title\nA paragraph that runs on here.\n\n- an item that runs on\n- another\n1. one\n2. two\n\n"
+        "a hard break  \nstays\n\n> quoted\n> lines\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\nstays\n```\n\n"
+        "    indented\n    code\n\n"
+        "Underlined\n====\nText\n[link]: https://example.org"
+    )

@@ -9,7 +9,7 @@ from documents.extraction.formats.epub import read_epub
 from documents.extraction.formats.mail import read_mail
 from documents.extraction.formats.office import read_docx, read_pptx
 from documents.extraction.formats.pdf import read_pdf
-from documents.extraction.formats.plain import read_csv, read_plain
+from documents.extraction.formats.plain import read_csv, read_markdown, read_plain
 from documents.extraction.formats.rtf import read_rtf
 from documents.extraction.formats.spreadsheets import read_xlsx
 from documents.extraction.formats.web import read_html
@@ -40,7 +40,7 @@ READERS: dict[str, Callable[[bytes], Laid]] = {
     "eml": lambda document: Laid(flowing([read_mail(document)])),
     "rtf": lambda document: Laid(flowing([read_rtf(document)])),
     "csv": lambda document: Laid(flowing([read_csv(document)])),
-    "markdown": lambda document: Laid(flowing([read_plain(document)])),
+    "markdown": lambda document: Laid(flowing([read_markdown(document)])),
     "text": lambda document: Laid(flowing([read_plain(document)])),
 }
 

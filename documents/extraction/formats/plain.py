@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 
 from charset_normalizer import from_bytes
 
@@ -9,6 +10,11 @@ from documents.extraction.formats.tables import row
 
 _MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _SAMPLE = 64 << 10
+_FENCE = re.compile(r"\s*(?:```|~~~)")
+# What begins a block of its own: nothing, indented code, a heading, list item, quote, table row, rule, tag, definition.
+_BLOCK = re.compile(r"\s*$|\s{4}|\t|\s*(?:[#>|<]|[-*+=]|\d+[.)]|\[[^\]]*\]:)")
+# A line that the next one may continue: no heading, table row, tag, fence or underline, and no hard break at its end.
+_RUNS_ON = re.compile(r"(?!\s*(?:#{1,6}\s|\||<|```|~~~|={3}|-{3}|\s{4}))\s*\S.*(?<!  )(?<!\\)$")
 
 
 def decode(document: bytes, declared: str = "") -> str:
@@ -27,6 +33,22 @@ def decode(document: bytes, declared: str = "") -> str:
 
 def read_plain(document: bytes) -> str:
     return decode(document)
+
+
+def read_markdown(document: bytes) -> str:
+    """As written, with the lines of a paragraph joined: a line break inside one means nothing in Markdown."""
+    blocks: list[list[str]] = []  # lines that become one
+    previous, fenced = "", False
+    for line in decode(document).splitlines():
+        fence = _FENCE.match(line)
+        if fence:
+            fenced = not fenced
+        if not fence and not fenced and previous and not _BLOCK.match(line) and _RUNS_ON.match(previous):
+            blocks[-1].append(line.strip())
+        else:
+            blocks.append([line])
+        previous = line
+    return "\n".join(" ".join(block) for block in blocks)
 
 
 def read_csv(document: bytes) -> str:
