@@ -82,7 +82,7 @@ class Embedder:
         self.precision = str(self._model.get_property("INFERENCE_PRECISION_HINT").to_string())  # "bf16" or "f32"
         self._inputs = [port.get_any_name() for port in self._model.inputs]
         self._requests = threading.local()
-        self._cache: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[bytes, bytes], Vectors] = OrderedDict()
         self._cache_lock = threading.Lock()
         self._infer([self._batch_tokenizer.encode("warm").ids])  # the first inference compiles kernels: 30 ms
 
@@ -99,9 +99,12 @@ class Embedder:
             vectors[rows] = self._infer([encodings[i] for i in rows])
         return vectors
 
-    def embed_query(self, text: str) -> Vectors:
-        """float32[384] of unit length; repeated questions come from a bounded cache in memory, keyed by a digest."""
-        key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    def embed_query(self, text: str, scope: bytes = b"") -> Vectors:
+        """float32[384] of unit length; repeated questions come from a bounded cache in memory, keyed by a digest.
+
+        `scope` parts the cache, so that nobody can tell by the time whether others asked the same.
+        """
+        key = scope, hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
         with self._cache_lock:
             cached = self._cache.get(key)
             if cached is not None:
@@ -115,10 +118,11 @@ class Embedder:
                 self._cache.popitem(last=False)
         return vector
 
-    def forget_queries(self) -> None:
-        """Empty the query cache."""
+    def forget_queries(self, scope: bytes = b"") -> None:
+        """Empty the cache of one scope."""
         with self._cache_lock:
-            self._cache.clear()
+            for key in [key for key in self._cache if key[0] == scope]:
+                del self._cache[key]
 
     def _infer(self, ids: list[list[int]]) -> Vectors:
         width = -(-max(map(len, ids)) // WIDTH_STEP) * WIDTH_STEP

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from uuid import UUID
 
 import numpy as np
@@ -270,7 +270,7 @@ class TermIndex:
 
     @property
     def nbytes(self) -> int:
-        return sum(s.nbytes for s in self.segments) + 9 * self.rows + 350 * len(self.places)
+        return sum(s.nbytes for s in self.segments) + 9 * self.rows + 370 * len(self.places)
 
     def generations(self) -> dict[UUID, int]:
         return {document: place.generation for document, place in self.places.items()}
@@ -366,13 +366,18 @@ class TermIndex:
             return -1
         return int(self.offsets[place.segment]) + place.first + sequence
 
-    def passage(self, row: int) -> tuple[UUID, int]:
-        """Document and sequence of a row."""
-        number = int(self.offsets.searchsorted(row, "right")) - 1
-        segment = self.segments[number]
-        local = row - int(self.offsets[number])
-        document = int(segment.starts.searchsorted(local, "right")) - 1
-        return segment.documents[document], local - int(segment.starts[document])
+    def passages(self, rows: npt.NDArray[np.int64]) -> list[tuple[UUID, int]]:
+        """Document and sequence of each row."""
+        documents, starts = self._owners
+        numbers = starts.searchsorted(rows, "right") - 1
+        sequences = rows - starts[numbers]
+        return [(documents[n], s) for n, s in zip(numbers.tolist(), sequences.tolist(), strict=True)]
+
+    @cached_property
+    def _owners(self) -> tuple[tuple[UUID, ...], npt.NDArray[np.int64]]:
+        """Every document that has rows, dead ones too, and the row at which it begins."""
+        starts = [s.starts[:-1] + offset for s, offset in zip(self.segments, self.offsets, strict=False)]
+        return tuple(chain.from_iterable(s.documents for s in self.segments)), np.concatenate(starts)
 
 
 def best(scores: Scores, count: int, mask: Mask | None = None) -> npt.NDArray[np.int64]:

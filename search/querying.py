@@ -6,12 +6,14 @@ decrypted vectors and BM25, fused. Knows documents and collections by id; names 
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 from django.db import connection
 
 from search import keywords, ranking
@@ -19,7 +21,7 @@ from search.embeddings import embedder
 from search.indexing import live_cloak, passage_id, vector_text
 from search.keywords import Mask, Scores, TermIndex
 from search.models import LIVE_INDEX, Chunk, Terms
-from search.pool import pool
+from search.pool import drop, pool
 from tenants.context import current_tenant
 
 # Cloaked candidates fetched so that the exact top 10 is among them: 0.999 of it in 200 of 5,000 passages, 0.997 in 200
@@ -28,7 +30,7 @@ OVER_FETCH = 200
 OVER_FETCH_LARGE = 400
 LARGE = 50_000
 # Up to here decrypting every matching passage costs no more than asking the index and reranking its answer (measured).
-SCAN_BELOW = 400
+SCAN_BELOW = 800
 # Beyond this, passages of a filter that the index serves badly are preselected by their disguised vectors.
 SCAN_AT_MOST = 20_000
 SCAN_BLOCK = 4096
@@ -113,7 +115,7 @@ def search(text: str, *, collections: Collection[UUID] | None = None, limit: int
     matching = index.rows if mask is None else int(mask.sum())
     if not matching:
         return Results([], 0, "exact", stages.milliseconds)
-    query = embedder().embed_query(text)
+    query = _embedded(text)
     stages.done("embed")
     scores = index.scores(keywords.terms(text))
     by_word = keywords.best(scores, ranking.WINDOW, mask)
@@ -143,7 +145,7 @@ def search_exactly(texts: Sequence[str], *, collections: Collection[UUID] | None
     matching = index.rows if mask is None else int(mask.sum())
     if not matching or not texts:
         return [Results([], 0, "exact") for _ in texts]
-    queries = np.stack([embedder().embed_query(text) for text in texts])
+    queries = np.stack([_embedded(text) for text in texts])
     rows, dense = _scan(index, queries, index.documents(collections))
     found = []
     for column, text in enumerate(texts):
@@ -161,6 +163,21 @@ def term_index() -> TermIndex:
         row = cursor.fetchone()
     assert row is not None, "the migration makes the row"
     return pool().get(current_tenant().id, "terms", int(row[0]), _load_terms)
+
+
+def forget(tenant_id: UUID) -> None:
+    """Drop everything this process holds decrypted of a workspace: on freeze, suspension and erasure."""
+    drop(tenant_id)
+    forget_questions(tenant_id)
+
+
+def forget_questions(tenant_id: UUID) -> None:
+    """Drop the workspace's cached questions alone; what is measured must not come from a cache."""
+    embedder().forget_queries(tenant_id.bytes)
+
+
+def _embedded(text: str) -> Scores:
+    return embedder().embed_query(text, current_tenant().id.bytes)
 
 
 def _load_terms(old: TermIndex | None) -> TermIndex:
@@ -188,11 +205,11 @@ def _through_index(
     """Nearest by disguised vectors, joined by what the words found; None when fewer than `needed` may be shown."""
     amount = OVER_FETCH if index.chunks <= LARGE else OVER_FETCH_LARGE
     disguised = vector_text(live_cloak().disguise_query(query))
-    worded = [passage_id(*index.passage(row)) for row in by_word.tolist()]
+    worded = [passage_id(*place) for place in index.passages(by_word)]
     parameters: list[Any] = [LIVE_INDEX, disguised, amount, worded]
     if documents is not None:
         parameters.insert(1, documents)
-    with connection.cursor() as cursor:
+    with _binary_cursor() as cursor:
         cursor.execute(NEAREST if documents is None else NEAREST_OF_DOCUMENTS, parameters)
         found = cursor.fetchall()
     stages.done("candidates")
@@ -208,6 +225,14 @@ def _through_index(
     return _Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
 
 
+@contextmanager
+def _binary_cursor() -> Iterator[Any]:
+    """A cursor whose answers come in PostgreSQL's binary format: ids and ciphertexts without a detour through hex."""
+    with connection.cursor() as cursor:
+        cursor.cursor.format = psycopg.pq.Format.BINARY
+        yield cursor
+
+
 def _decrypted(stored: Iterator[tuple[UUID, bytes]]) -> Scores:
     """float32[n, 384]: true vectors."""
     read = Chunk._meta.get_field("embedding").reader()
@@ -220,7 +245,7 @@ def _scan(index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple
     all_rows: list[Rows] = []
     all_scores: list[Scores] = []
     for block in _blocks(index, documents):
-        with connection.cursor() as cursor:
+        with _binary_cursor() as cursor:
             cursor.execute("SELECT id, document_id, sequence, embedding FROM search_chunk WHERE document_id = ANY(%s)", [block])
             found = cursor.fetchall()
         kept = [
@@ -259,7 +284,7 @@ def _ranked(index: TermIndex, candidates: _Candidates, by_word: Rows, scores: Sc
     keyword = scores[rows]
     fused = ranking.fused(dense, keyword)
     dense_ranks, keyword_ranks = ranking.ranks(dense), ranking.ranks(keyword)
-    places = [index.passage(row) for row in rows.tolist()]
+    places = index.passages(rows)
     order = ranking.best_per_key([document for document, _ in places], fused)[:limit]
     return [
         Hit(

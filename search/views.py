@@ -23,7 +23,9 @@ DEPTH = 100  # documents reachable by paging
 @requires("search")
 def search_page(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
-        return render(request, "search/search.html", {"form": SearchForm(), "is_empty": not term_index().chunks})
+        form = SearchForm()
+        form.fields["q"].widget.attrs["autofocus"] = True  # whoever comes here comes to type
+        return render(request, "search/search.html", {"form": form, "is_empty": not term_index().chunks})
     form = SearchForm(request.POST)
     if not form.is_valid():
         return _respond(request, {"form": form, "is_empty": not term_index().chunks}, status=422)

@@ -13,13 +13,13 @@ from django.db import transaction
 from django.db.models import Avg, F
 from django.utils import timezone
 
-from search.embeddings import embedder
 from search.evaluation import metrics
 from search.evaluation.judgments import Parsed
 from search.models import LIVE_INDEX, Answer, Judgment, JudgmentSet, Question, Run, VectorIndex
-from search.querying import Hit, search, search_exactly, term_index
+from search.querying import Hit, forget_questions, search, search_exactly, term_index
 from search.ranking import ALPHA, WINDOW
 from search.sources import sources
+from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.jobs import enqueue, in_flight
 
@@ -193,7 +193,7 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
     for start_at in range(0, len(open_questions), GROUP):
         group = open_questions[start_at : start_at + GROUP]
         judged = _judged([pk for pk, _ in group], names)
-        embedder().forget_queries()  # a cached question would flatter the latency
+        forget_questions(current_tenant().id)  # a cached question would flatter the latency
         timed = []
         for _, text in group:
             began = time.perf_counter()

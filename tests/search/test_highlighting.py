@@ -1,0 +1,56 @@
+"""Marked words and the stretch of a passage that is shown."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.highlighting import mark, matches, snippet, stems
+
+
+def test_words_are_marked_by_their_stem_and_keep_their_form():
+    shown = snippet("Notice periods: a Contract ends.", stems("the contracts"))
+    assert shown.html == "Notice periods: a <mark>Contract</mark> ends."
+    assert shown.words == ("contract",)
+
+
+def test_text_of_a_document_cannot_become_markup():
+    shown = snippet('<script>alert("contract")</script> & more', stems("contract script"))
+    assert "<script>" not in shown.html
+    assert "&lt;<mark>script</mark>&gt;" in shown.html
+    assert "&amp; more" in shown.html
+
+
+def test_function_words_of_the_question_are_not_marked():
+    assert "<mark>" not in snippet("the end of it", stems("what is the of")).html
+
+
+def test_the_stretch_with_most_different_words_is_shown():
+    text = "pump " * 30 + "filler words without meaning " * 30 + "the pump drives the valve by pressure " + "tail " * 100
+    shown = snippet(text, stems("pump valve pressure"))
+    assert "<mark>valve</mark>" in shown.html
+    assert "<mark>pressure</mark>" in shown.html
+    assert shown.cut_before
+    assert shown.cut_after
+
+
+def test_a_passage_without_the_words_begins_at_its_beginning():
+    shown = snippet("alpha " * 200, stems("omega"))
+    assert not shown.cut_before
+    assert shown.html.startswith("alpha")
+    assert shown.words == ()
+
+
+@given(st.text(max_size=1500), st.text(max_size=60))
+def test_without_the_marks_it_is_the_escaped_text(text: str, question: str):
+    from html import unescape
+
+    shown = snippet(text, stems(question))
+    plain = unescape(shown.html.replace("<mark>", "").replace("</mark>", ""))
+    assert plain in text
+    assert len(plain) <= 420
+    assert shown.html.count("<mark>") == shown.html.count("</mark>")
+
+
+def test_spans_lie_where_the_words_are():
+    text = "Die Übergänge, übergang"
+    assert [text[a:b] for a, b in matches(text, stems("übergang"))] == ["übergang"]
+    assert mark("a<b", [(0, 1)], 0, 3) == "<mark>a</mark>&lt;b"

@@ -1,0 +1,200 @@
+"""Evaluation runs: figures, honesty about what is missing, cancelling, and going on after a kill."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from documents.models import Document
+from search.embeddings import Embedder
+from search.evaluation import reports, runs
+from search.evaluation.judgments import JudgedQuestion, Parsed
+from search.models import Answer, Judgment, JudgmentSet, Question, Run
+from tenants.errors import Refused
+from tests.factories import CollectionFactory
+from tests.search.conftest import store
+
+pytestmark = pytest.mark.django_db
+
+QUESTIONS = {
+    "How do I quit?": {"Notice periods": 1},
+    "hotel money back": {"travel costs.txt": 2, "Canteen": 0},
+    "fire alarm": {"fire drill": 1},
+    "where is my bike": {"no-such-document.pdf": 1},
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing may catch it and clean up."""
+
+
+@pytest.fixture
+def judged() -> Callable[..., JudgmentSet]:
+    def make(questions: dict[str, dict[str, int]] | None = None) -> JudgmentSet:
+        items = questions or QUESTIONS
+        return runs.create_judgment_set(
+            "Support", Parsed([JudgedQuestion(f"q{i}", text, judged) for i, (text, judged) in enumerate(items.items())])
+        )
+
+    return make
+
+
+def test_an_evaluation_reports_its_figures(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    seen: list[tuple[int, int]] = []
+    run = runs.evaluate(judged(), on_progress=lambda done, total: seen.append((done, total)))
+    assert run.state == Run.State.READY
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    figures = run.figures
+    assert figures.keys() == {"ndcg@10", "mrr", "recall@10", "recall@100", "queries", "latency_ms", "index_loss"}
+    assert (figures["ndcg@10"], figures["mrr"], figures["recall@100"]) == (0.75, 0.75, 0.75)
+    assert (figures["queries"], figures["index_loss"]) == (4, 0)
+    assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p95"]
+    assert run.configuration["passages"] == len(handbook)
+
+
+def test_what_is_not_here_is_counted_and_named(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    made = judged()
+    assert runs.unresolved_references(made) == ["no-such-document.pdf"]
+    run = runs.evaluate(made)
+    assert run.unresolved == 1
+    answer = Answer.objects.get(run=run, question__ordinal=4)
+    assert answer.recall_100 == 0
+    assert answer.expected == [{"reference": "no-such-document.pdf", "document": None, "grade": 1, "rank": None}]
+
+
+def test_a_run_may_be_about_one_collection(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    other = CollectionFactory(name="Other")
+    twin = store(["Employees may quit with two weeks of notice."], title="Notice periods", collection=other)
+    made = judged({"How do I quit?": {"Notice periods": 1}})
+    assert runs.unresolved_references(made) == ["Notice periods"]  # two documents answer to the name
+    run = runs.evaluate(made, collection_id=other.pk)
+    assert (run.unresolved, run.figures["mrr"], run.configuration["documents"]) == (0, 1, 1)
+    assert Answer.objects.get(run=run).returned[0]["document"] == str(twin.id)
+
+
+def test_questions_and_answers_are_not_in_the_rows(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    runs.evaluate(judged({"zebra marker": {"Canteen": 1}}))
+    with connection.cursor() as cursor:
+        for model in (JudgmentSet, Question, Judgment, Run, Answer):
+            cursor.execute(f"SELECT t::text FROM {model._meta.db_table} t")
+            for (row,) in cursor.fetchall():
+                for word in ("zebra", "Canteen", "Support"):
+                    assert word not in row
+                    assert word.encode().hex() not in row
+
+
+def test_without_documents_the_run_says_what_to_do(in_workspace_a: Any, model: Embedder, judged: Callable[..., JudgmentSet]):
+    run = runs.evaluate(judged())
+    assert run.state == Run.State.FAILED
+    assert "Upload documents" in run.detail
+
+
+def test_a_killed_run_goes_on_where_it_stopped(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "GROUP", 2)
+    run = runs._create(judged(), None)
+
+    def kill(done: int, total: int) -> None:
+        if done == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        runs.execute(run.pk, on_progress=kill)
+    run.refresh_from_db()
+    assert run.state == Run.State.RUNNING
+    first = set(Answer.objects.filter(run=run).values_list("id", flat=True))
+    assert len(first) == 3
+    asked = []
+    original = runs.search
+    monkeypatch.setattr(runs, "search", lambda text, **kw: asked.append(text) or original(text, **kw))
+    runs.execute(run.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.READY
+    assert run.figures["queries"] == 4
+    assert asked == ["warm up", "where is my bike"]
+    assert first < set(Answer.objects.filter(run=run).values_list("id", flat=True))
+
+
+def test_a_finished_run_is_not_run_again(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    run = runs.evaluate(judged())
+    before = run.finished_at
+    runs.execute(run.pk)
+    run.refresh_from_db()
+    assert (run.finished_at, run.attempts) == (before, 1)
+
+
+def test_a_cancelled_run_stops(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runs, "GROUP", 1)
+    run = runs._create(judged(), None)
+    runs.execute(run.pk, on_progress=lambda done, total: runs.cancel(run) and None)
+    run.refresh_from_db()
+    assert run.state == Run.State.CANCELLED
+    assert Answer.objects.filter(run=run).count() == 1
+    assert run.figures == {}
+    assert runs.cancel(run) is False
+
+
+def test_an_error_leaves_a_sentence_and_no_content(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(text: str, **kwargs: Any) -> None:
+        raise ValueError(f"secret {text}")
+
+    monkeypatch.setattr(runs, "search", fail)
+    run = runs._create(judged(), None)
+    with pytest.raises(ValueError, match="secret"):
+        runs.execute(run.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.FAILED
+    assert "secret" not in run.detail
+    assert "Start it again" in run.detail
+
+
+def test_one_run_of_a_set_at_a_time(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    made = judged()
+    runs.start(made)
+    with pytest.raises(Refused, match="not finished yet"):
+        runs.start(made)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_job_runs_it_and_a_lost_job_is_queued_again(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], run_jobs: Callable[[], int]
+):
+    import django_rq
+
+    run = runs.start(judged())
+    django_rq.get_queue("default").connection.flushdb()  # Redis is lost
+    assert runs.resume_unfinished() == 1
+    assert runs.resume_unfinished() == 0  # it waits in its queue
+    assert run_jobs() == 1
+    run.refresh_from_db()
+    assert run.state == Run.State.READY
+    assert runs.resume_unfinished() == 0
+
+
+def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    run = runs._create(judged(), None)
+    Run.objects.filter(pk=run.pk).update(attempts=runs.MAX_ATTEMPTS, state=Run.State.RUNNING)
+    assert runs.resume_unfinished() == 0
+    run.refresh_from_db()
+    assert run.state == Run.State.FAILED
+
+
+def test_reports_hold_every_question(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    import csv
+    import io
+    import json
+
+    run = runs.evaluate(judged({"=HYPERLINK(1) fire alarm": {"Fire drill": 1}, "lunch": {"Canteen": 1}}))
+    report = json.loads(reports.to_json(run))
+    assert report["ndcg@10"] == run.figures["ndcg@10"]
+    assert [item["question"] for item in report["questions"]] == ["=HYPERLINK(1) fire alarm", "lunch"]
+    assert report["questions"][1]["returned"][0] == "Canteen"
+    rows = list(csv.DictReader(io.StringIO(reports.to_csv(run).decode("utf-8-sig"))))
+    assert rows[0]["question"].startswith("'=")  # a spreadsheet must not run it
+    assert rows[1]["found_at_rank"] == "1"
