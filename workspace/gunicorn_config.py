@@ -1,6 +1,8 @@
 """How gunicorn serves Cloister, in a container and under bin/up alike. Knows nothing of Django."""
 
 import os
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -31,3 +33,14 @@ logger_class = AccessLogger
 accesslog = "-"
 # The path without its query string, no referrer, no user agent: what people ask for stays out of the logs.
 access_log_format = '%(t)s %(h)s "%(m)s %(U)s %(H)s" %(s)s %(B)s bytes %(M)s ms'
+
+
+def post_worker_init(worker: Any) -> None:
+    """Load the model beside the first requests, instead of with the first search."""
+    from search.embeddings import EmbeddingModelMissing, embedder
+
+    def load() -> None:
+        with suppress(EmbeddingModelMissing):  # the search page says so
+            embedder()
+
+    Thread(target=load, daemon=True).start()

@@ -81,7 +81,7 @@ def test_a_failure_leaves_no_content_in_redis(in_workspace_a, run_jobs):
     with pytest.raises(AssertionError, match=r"ValueError at .*test_jobs.py"):
         run_jobs()
     redis = django_rq.get_queue("default").connection
-    everything = b"".join(redis.dump(key) or b"" for key in redis.keys())
+    everything = b"".join(redis.dump(key) or b"" for key in redis.scan_iter())
     assert b"private sentence" not in everything
 
 
