@@ -8,7 +8,8 @@ committed batch, from which the next run continues.
 import functools
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from uuid import UUID
@@ -22,7 +23,7 @@ from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
 from search import indexing
-from search.embeddings import embedder
+from search.embeddings import Vectors, embedder
 from search.indexing import Passage
 from tenants.ciphers import Tampered
 from tenants.privacy import describe_exception
@@ -83,16 +84,30 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
     if not passages:
         raise Unreadable(Reason.EMPTY, "passages")
     stored = indexing.stored(document_id)
-    # By length, since a batch is padded to its longest: their order does not matter before they are published.
-    missing = (passage for passage in passages if passage.sequence not in stored)
-    waiting = iter(sorted(missing, key=lambda passage: passage.tokens))
     ledger.planned(document_id, total=len(passages), done=len(stored))
-    model = embedder()
-    while batch := list(islice(waiting, BATCH)):
-        vectors = model.embed([passage.text for passage in batch])
+    for batch, vectors in _embedded(passage for passage in passages if passage.sequence not in stored):
         with transaction.atomic():
             ledger.advance(document_id, done=len(batch))
             indexing.add(document_id, batch, vectors)
+
+
+def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], Vectors]]:
+    """Batches and their vectors. The model works on the next batch while the database stores this one.
+
+    By length, since a batch is padded to its longest: their order does not matter before they are published.
+    """
+    model, waiting = embedder(), iter(sorted(passages, key=lambda passage: passage.tokens))
+    with ThreadPoolExecutor(1, thread_name_prefix="embedding") as ahead:
+
+        def begin() -> tuple[list[Passage], Future[Vectors]]:
+            batch = list(islice(waiting, BATCH))
+            return batch, ahead.submit(model.embed, [passage.text for passage in batch])
+
+        batch, vectors = begin()
+        while batch:
+            following = begin()
+            yield batch, vectors.result()
+            batch, vectors = following
 
 
 def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:

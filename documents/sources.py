@@ -11,6 +11,7 @@ from documents.models import Document, Page
 from documents.receiving import collections_by_name
 from search import sources
 from search.sources import CollectionName, Source
+from tenants.database import connection
 
 
 class DocumentSources:
@@ -37,8 +38,9 @@ class DocumentSources:
     def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
         wanted = {Page.identity(document_id, number): (document_id, number) for document_id, number in places}
         read = Page._meta.get_field("label").reader()
-        rows = Page.objects.filter(pk__in=wanted).values_list("id", "label")
-        return {wanted[pk]: read(pk, label) for pk, label in rows}
+        with connection.cursor() as cursor:  # on the way of every search: the ORM takes twice as long
+            cursor.execute("SELECT id, label FROM documents_page WHERE id = ANY(%s)", [list(wanted)])
+            return {wanted[pk]: read(pk, label) for pk, label in cursor.fetchall()}
 
     def collections(self) -> list[CollectionName]:
         return [CollectionName(collection.id, collection.name) for collection in collections_by_name()]

@@ -11,6 +11,7 @@ from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
+from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -31,6 +32,9 @@ from tenants.models import Person
 from tenants.permissions import requires
 
 PER_PAGE = 50
+CANNOT_BE_READ = (
+    "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
+)
 STOP_POLLING = 286  # htmx: swap once more, then stop asking
 
 # ---------------------------------------------------------------- the list
@@ -90,6 +94,8 @@ def document_upload(request: HttpRequest) -> HttpResponseBase:
     request.upload_handlers = [handler]
     try:
         return _upload(request, handler)
+    except MultiPartParserError:  # Django reads 1,024 bytes about a file: a name of 350 Chinese characters is too much
+        return _refused(request, UploadForm(), [RefusedFile("", CANNOT_BE_READ)])
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

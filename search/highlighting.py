@@ -1,14 +1,25 @@
 """Marks the words of a question in a passage and cuts the part worth showing. Pure text in, escaped HTML out."""
 
+import re
 from dataclasses import dataclass
+from html import escape
 
-from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 
 from search import keywords
 
 SNIPPET = 420  # code points, about five lines
 LEAD = 80  # kept before the first marked word, so that the sentence can be understood
+
+AS_TYPED = frozenset({"text", "csv"})  # formats whose signs are the author's own
+_HEADING = re.compile(r"^ {0,3}#{1,6} +(\S[^\n]*?)[ #]*$\n*", re.MULTILINE)
+_MARKDOWN = (
+    (re.compile(r"^ *(?:```|~~~)[^\n]*\n?|^[ |:-]*---[ |:-]*$\n?|\*\*|`", re.MULTILINE), ""),  # fences, rules, emphasis, code
+    (re.compile(r"!?\[([^]\n]*)\]\([^)\s]*\)"), r"\1"),
+    (re.compile(r"^ *\| *| *\|$", re.MULTILINE), ""),
+    (re.compile(r" *\| *"), " · "),
+    (re.compile(r"^ *[-*+] +", re.MULTILINE), "• "),
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,17 @@ class Snippet:
     words: tuple[str, ...]
     cut_before: bool
     cut_after: bool
+
+
+def readable(text: str, form: str) -> str:
+    """A passage without the signs that stand for layout: headings of every format, and what Markdown adds."""
+    if form in AS_TYPED:
+        return text
+    text = _HEADING.sub(r"\1 · ", text)
+    if form == "markdown":
+        for sign, instead in _MARKDOWN:
+            text = sign.sub(instead, text)
+    return text.removesuffix(" · ")
 
 
 def stems(question: str) -> frozenset[str]:
@@ -60,9 +82,10 @@ def _stretch(text: str, spans: list[tuple[int, int]], length: int) -> tuple[int,
     if len(text) <= length:
         return 0, len(text)
     best, most = 0, -1
+    found = [(a, b, keywords.stem(text[a:b])) for a, b in spans]
     for a, _ in spans:
         begin = max(0, a - LEAD)
-        stems_inside = {keywords.stem(text[c:d]) for c, d in spans if begin <= c and d <= begin + length}
+        stems_inside = {stem for c, d, stem in found if begin <= c and d <= begin + length}
         if len(stems_inside) > most:
             best, most = begin, len(stems_inside)
     start = min(best, len(text) - length)

@@ -8,6 +8,7 @@ from search.highlighting import Snippet
 from search.models import Chunk
 from search.querying import Hit
 from search.sources import Source, sources
+from tenants.database import connection
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ def passages(hits: Sequence[Hit], question: str) -> list[Shown]:
     """The hits with their texts; those whose document was deleted a moment ago are left out."""
     chunks = [hit.chunk_id for hit in hits]
     read = Chunk._meta.get_field("text").reader()
-    rows = Chunk.objects.filter(pk__in=chunks).values_list("id", "document_id", "page", "text")
+    with connection.cursor() as cursor:  # as everything on the way of a search: the ORM takes twice as long
+        cursor.execute("SELECT id, document_id, page, text FROM search_chunk WHERE id = ANY(%s)", [chunks])
+        rows = cursor.fetchall()
     texts = {chunk_id: (document_id, page, read(chunk_id, text)) for chunk_id, document_id, page, text in rows}
     described = sources().describe(hit.document_id for hit in hits)
     labels = sources().page_labels((document_id, page) for document_id, page, _ in texts.values())
@@ -43,7 +46,7 @@ def passages(hits: Sequence[Hit], question: str) -> list[Shown]:
                 source=source,
                 page=page,
                 page_label=labels.get((document_id, page), ""),
-                snippet=highlighting.snippet(text, wanted),
+                snippet=highlighting.snippet(highlighting.readable(text, source.format), wanted),
                 url=f"{source.url}?page={page}&passage={hit.chunk_id}#passage-{hit.chunk_id}",
             )
         )

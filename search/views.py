@@ -25,10 +25,10 @@ def search_page(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         form = SearchForm()
         form.fields["q"].widget.attrs["autofocus"] = True  # whoever comes here comes to type
-        return render(request, "search/search.html", {"form": form, "is_empty": not term_index().chunks})
+        return render(request, "search/search.html", {"form": form, **_searchable()})
     form = SearchForm(request.POST)
     if not form.is_valid():
-        return _respond(request, {"form": form, "is_empty": not term_index().chunks}, status=422)
+        return _respond(request, {"form": form, **_searchable()}, status=422)
     return _respond(request, found(form))
 
 
@@ -86,6 +86,11 @@ def found(form: SearchForm) -> dict[str, Any]:
         "more_than_shown": len(results.hits) >= DEPTH,
         "is_empty": not results.searched and form.chosen is None,
     }
+
+
+def _searchable() -> dict[str, Any]:
+    passages = term_index().chunks
+    return {"passages": passages, "is_empty": not passages}
 
 
 def _respond(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:

@@ -199,6 +199,13 @@ class HotWorker(SimpleWorker):
     def get_heartbeat_ttl(self, job: Job) -> int:
         return HEARTBEAT_SECONDS * 6
 
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Redis may have forgotten this worker: without its name and process nobody would see it, nor notice its death."""
+        if not self.connection.hexists(self.key, "birth"):
+            self.connection.delete(self.key)
+            self.register_birth()
+        super().heartbeat(timeout, pipeline)
+
     def execute_job(self, job: Job, queue: Any) -> None:
         execution = self.prepare_execution(job)
         stop = threading.Event()
@@ -250,6 +257,8 @@ def release_jobs_of_dead_workers() -> int:
                 continue
             if not _worker_is_alive(job.worker_name):
                 queue.connection.zrem(registry.key, member)
+                # it may name an execution whose record has expired, at which job.delete() would stop with a ValueError
+                queue.connection.delete(job.execution_registry.key)
                 job.delete(remove_from_queue=True)
                 released += 1
     return released

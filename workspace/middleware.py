@@ -4,11 +4,15 @@ import logging
 import secrets
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponseBase
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http.multipartparser import MultiPartParserError
 
 from tenants.privacy import describe_exception
 
 logger = logging.getLogger(__name__)
+
+ANSWERS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)  # answered with 4xx: nobody's fault here
 
 
 class ReferenceNumber:
@@ -22,4 +26,5 @@ class ReferenceNumber:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> None:
-        logger.error("reference %s: %s", request.reference, describe_exception(exception))  # type: ignore[attr-defined]
+        level = logging.INFO if isinstance(exception, ANSWERS) else logging.ERROR
+        logger.log(level, "reference %s: %s", request.reference, describe_exception(exception))  # type: ignore[attr-defined]

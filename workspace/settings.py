@@ -89,6 +89,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TENANT_MODEL, TENANT_DOMAIN_MODEL, AUTH_USER_MODEL = "tenants.Tenant", "tenants.Domain", "tenants.User"
 SHARED_APPS = [
+    "workspace.apps.ConsoleConfig",  # first: its templates, not django_tenants' with their inline styles
     "django_tenants",
     "workspace",
     "tenants",
@@ -97,7 +98,6 @@ SHARED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "workspace.apps.ConsoleConfig",
     "django.contrib.humanize",
     "allauth",
     "allauth.account",

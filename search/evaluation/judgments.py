@@ -182,7 +182,7 @@ def parse_csv(text: str) -> Parsed:
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) < len(header):
-                reading.mistake(line, f"{len(row)} columns instead of {len(header)}.")
+                reading.mistake(line, f"{len(row)} column{'s' * (len(row) != 1)} instead of {len(header)}.")
                 continue
             identity, grade = columns["id"], columns["grade"]
             question = reading.question(line, row[identity].strip() if identity is not None else "", row[asked])

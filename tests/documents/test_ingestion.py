@@ -1,6 +1,7 @@
 """Ingestion ends every document, can be cut off anywhere, and leaves each passage exactly once."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -218,9 +219,26 @@ def test_deleted_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.M
     assert not Terms.objects.filter(pk=document.id).exists()
 
 
+class InThisThread:
+    """An executor for a test that lies in one transaction: another thread, on its own connection, would see nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> "InThisThread":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(function(*args))
+        return future
+
+
 def interfere(stage: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Do something just before the named step runs for the numbered time."""
     name, _, count = stage.partition(" ")
+    monkeypatch.setattr(ingestion, "ThreadPoolExecutor", InThisThread)
     owner: Any = {"embed": ingestion.embedder(), "read": storage}.get(name, ledger)
     original, calls = getattr(owner, name), [0]
 

@@ -75,7 +75,7 @@ def test_the_cache_gives_back_what_was_put_in(value):
 def test_the_cache_unpickles_nothing():
     import pickle
 
-    with pytest.raises(ValueError, match="utf|JSON|Expecting"):
+    with pytest.raises(ValueError, match=r"utf|JSON|Expecting"):
         JSONSerializer().loads(pickle.dumps({"a": 1}))
 
 

@@ -6,7 +6,6 @@ The same on every run of one Python version. Knows nothing of what is measured w
 import ast
 import sysconfig
 from collections.abc import Iterator
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -18,10 +17,11 @@ PAGE_LINES = 50
 LINE_CHARACTERS = 90
 
 
-@cache
-def articles() -> tuple[tuple[str, str], ...]:
-    """Names and texts of some hundred bytes to some ten thousand: the longest stock there is, about 2 MB."""
-    return (*_documentation(), *sorted(topics.items()), *_docstrings())
+def articles() -> Iterator[tuple[str, str]]:
+    """Names and texts of some hundred bytes to some ten thousand, about 2 MB in all."""
+    yield from _documentation()
+    yield from sorted(topics.items())
+    yield from _docstrings()
 
 
 def passages(count: int) -> list[str]:
@@ -45,15 +45,14 @@ def volumes(count: int, characters: int) -> list[str]:
 
 
 def questions(count: int) -> list[str]:
-    """Different questions of eight words, each from another passage: found by meaning and by word."""
+    """Different questions of eight words, a few from each article: found by meaning and by word."""
     found: dict[str, None] = {}
     for _, text in articles():
-        for sentence in text.replace("\n", " ").split(". "):
-            words = [word for word in sentence.split() if word.isalpha()]
-            if len(words) >= 12:
-                found.setdefault(" ".join(words[:8]))
-    every = max(1, len(found) // count)
-    return list(found)[::every][:count]
+        sentences = ([word for word in sentence.split() if word.isalpha()] for sentence in text.split(". "))
+        found |= dict.fromkeys(" ".join(words[:8]) for words in islice((w for w in sentences if len(w) >= 12), 4))
+        if len(found) >= count:
+            break
+    return list(found)[:count]
 
 
 def pdf(text: str) -> bytes:

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 
 from django.core.management import call_command
-from django.db import connection, connections
+from django.db import connections
 
 from tenants import provisioning
+from tenants.database import connection
 from tenants.models import Tenant
 from workspace.benchmarks.measuring import Comparison, Setting, alternate, median
 
@@ -16,11 +17,16 @@ SIDES = {
     "reference": "CREATE SCHEMA and django-tenants' migrate_schemas for it (no role, no key)",
 }
 
+MIGRATED = "tenant_bench"  # begins the names of the reference's schemas; a tenant's go on with hexadecimal digits
+
 
 def run(say: Callable[[str], None], *, rounds: int = 10, tenants: int = 0) -> Comparison:
     """`rounds` of each in turn; with `tenants`, as many workspaces on top, first decile against last."""
     provisioning.create_workspace("Warm up", f"bench-{secrets.token_hex(6)}")  # collects the SQL, once per process
-    product, reference = alternate(_create, _migrate, rounds)
+    try:
+        product, reference = alternate(_create, _migrate, rounds)
+    finally:
+        _remove_migrated()
     settings = [Setting("one workspace", 1000 * median(product), 1000 * median(reference), "lower")]
     if tenants:
         settings.append(_growth(say, tenants))
@@ -33,7 +39,7 @@ def _create() -> None:
 
 def _migrate() -> None:
     """As the operator, who owns what tenants use."""
-    schema = f"tenant_bench{secrets.token_hex(8)}"
+    schema = f"{MIGRATED}{secrets.token_hex(8)}"
     with connections["operator"].cursor() as cursor:
         cursor.execute(f'CREATE SCHEMA "{schema}"')
     before = connection.settings_dict
@@ -45,6 +51,13 @@ def _migrate() -> None:
         connection.close()
         connection.settings_dict = before
         connection.set_schema_to_public()
+
+
+def _remove_migrated() -> None:
+    with connections["operator"].cursor() as cursor:
+        cursor.execute("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", [MIGRATED])
+        for (schema,) in cursor.fetchall():
+            cursor.execute(f'DROP SCHEMA "{schema}" CASCADE')
 
 
 def _growth(say: Callable[[str], None], tenants: int) -> Setting:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import numpy as np
-from django.db import connection
 
 from documents import ingestion
 from documents.importing import ImportedText, import_texts
@@ -16,6 +15,7 @@ from search.indexing import live_cloak, vector_text
 from search.models import LIVE_INDEX, Chunk
 from search.querying import OVER_FETCH
 from tenants.context import workspace
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.people import create_person
 from tenants.provisioning import create_workspace
@@ -30,8 +30,7 @@ SIDES = {
     "reference": "an empty page behind the same middleware, the bare question embedding, the bare candidate query",
 }
 CANDIDATES = (
-    "SELECT chunk_id FROM search_indexentry WHERE index_id = %s "
-    "ORDER BY vector::halfvec(384) <=> %s::halfvec(384) LIMIT %s"
+    "SELECT chunk_id FROM search_indexentry WHERE index_id = %s ORDER BY vector::halfvec(384) <=> %s::halfvec(384) LIMIT %s"
 )
 WARM_UP = 12  # questions: kernels of every width, connections and caches of every thread
 

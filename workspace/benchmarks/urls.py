@@ -1,7 +1,7 @@
 """The workspace's pages as they are, and an empty one behind the same middleware: what a request costs that does nothing."""
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import URLPattern, URLResolver, path
 
 from tenants.permissions import requires
 from workspace.urls_workspace import *  # noqa: F403  # the error pages too
@@ -15,4 +15,4 @@ def empty(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-urlpatterns = [path(EMPTY, empty), *pages]
+urlpatterns: list[URLPattern | URLResolver] = [path(EMPTY, empty), *pages]

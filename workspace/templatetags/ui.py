@@ -47,6 +47,20 @@ PREFERENCES = {"theme": {"light", "dark"}, "density": {"compact"}, "shortcuts": 
 
 UNITS = ("kB", "MB", "GB", "TB")
 
+FORMATS = {
+    "pdf": "PDF",
+    "docx": "Word",
+    "pptx": "PowerPoint",
+    "xlsx": "Excel",
+    "html": "HTML",
+    "markdown": "Markdown",
+    "text": "Plain text",
+    "csv": "CSV",
+    "epub": "EPUB",
+    "eml": "E-mail",
+    "rtf": "RTF",
+}
+
 
 class Problem(NamedTuple):
     """One line of the summary above a form; an empty anchor means that no single field is at fault."""
@@ -126,6 +140,18 @@ def byte_size(count: int | str | None) -> str:
 def count(number: int | str | None) -> str:
     """A whole number in groups of three digits: 1,204."""
     return "" if number is None or number == "" else f"{int(number):,}"
+
+
+@register.filter
+def signed(number: float | None) -> str:
+    """A score that counts from an average, with its sign: +2.68, −0.42."""
+    return "" if number is None else f"{number:+.2f}".replace("-", "−")
+
+
+@register.filter
+def format_name(form: str) -> str:
+    """What people call a file's format: Markdown, Word, plain text."""
+    return FORMATS.get(form, form)
 
 
 @register.filter

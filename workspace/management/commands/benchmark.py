@@ -16,13 +16,16 @@ class Command(Base):
         super().add_arguments(parser)
         parser.add_argument("name", choices=NAMES)
         parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top")
+        parser.add_argument("--passages", type=int, help="search: so many passages in the workspace")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
-    def answer(self, *, name: str, tenants: int, rounds: int | None, **options: Any) -> dict[str, Any]:
+    def answer(self, *, name: str, tenants: int, passages: int | None, rounds: int | None, **options: Any) -> dict[str, Any]:
         module = import_module(f"workspace.benchmarks.{name}")
         given: dict[str, Any] = {"rounds": rounds} if rounds else {}
         if name == "provisioning":
             given["tenants"] = tenants
+        if name == "search" and passages:
+            given["passages"] = passages
         found: dict[str, Any] = module.run(self.say, **given).as_dict()
         return found
 

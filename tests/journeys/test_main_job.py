@@ -1,0 +1,369 @@
+"""The main job in Chromium, from signing in to signing out, and its core again without JavaScript.
+
+Every page is watched: what the browser complains about, where words of a question turn up, and what stays behind in it.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote_plus
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.documents import files
+from tests.journeys.conftest import MakePlace
+from tests.journeys.place import Place
+from tests.journeys.visitor import PASSWORD
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PATIENCE = 180_000  # ms; a guard against hanging
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  console.error("violated", event.effectiveDirective, event.blockedURI, event.sourceFile, event.lineNumber));
+"""
+DOUBLE_IDS = """
+Object.entries(Object.groupBy(document.querySelectorAll("[id]"), (element) => element.id))
+  .filter(([id, elements]) => elements.length > 1).map(([id]) => id)
+"""
+CHAPTER = "<html><body><h1>Bees</h1><p>The queen of the third hive was marked with a violet dot in spring.</p></body></html>"
+# One fact for each format; the question asks for it in other words, and the passage must hold the last part.
+SUBJECTS: dict[str, tuple[bytes, str, str]] = {
+    "harbour.pdf": (
+        files.pdf(["The harbour master keeps the tide tables.", "Fishing boats may enter at night by the green buoy."]),
+        "Where do fishing boats enter the harbour at night?",
+        "green buoy",
+    ),
+    "bakery.docx": (
+        files.docx(files.paragraph("Opening hours") + files.paragraph("The bakery fires its oven with beech wood at four.")),
+        "What wood heats the oven of the bakery?",
+        "beech wood",
+    ),
+    "glacier.pptx": (
+        files.pptx([files.shape("Glaciers"), files.shape("The Ostra glacier lost nineteen metres of ice last year.")]),
+        "How much ice did the Ostra glacier lose?",
+        "nineteen metres",
+    ),
+    "budget.xlsx": (
+        files.xlsx({"Budget": [["Item", "Amount"], ["Repair of the organ pipes", 4210], ["Candles", 77]]}),
+        "How much does the repair of the organ pipes cost?",
+        "4210",
+    ),
+    "chess.html": (
+        b"<html><head><title>Chess</title></head><body><p>The chess club meets in the old observatory on Thursdays.</p></body></html>",
+        "Where does the chess club meet?",
+        "old observatory",
+    ),
+    "compost.md": (
+        b"# Compost\n\nTurn the compost heap every eleven days and cover it with straw.\n",
+        "How often is the compost heap turned?",
+        "eleven days",
+    ),
+    "violin.txt": (
+        b"The violin was varnished with amber resin by a maker in Cremona.\n",
+        "With what was the violin varnished?",
+        "amber resin",
+    ),
+    "ferries.csv": (
+        b"ferry,destination,fare\nSeagull,Puffin Island,12.50\nGannet,Mainland,3.20\n",
+        "What is the fare of the ferry Seagull to Puffin Island?",
+        "12.50",
+    ),
+    "bees.epub": (files.epub([CHAPTER]), "With which colour was the queen of the hive marked?", "violet dot"),
+    "invoice.eml": (
+        files.eml("Invoice for the telescope", "The telescope mirror will be delivered by the courier from Jena."),
+        "Who delivers the mirror of the telescope?",
+        "courier from Jena",
+    ),
+    "lease.rtf": (
+        files.rtf("The lease of the mill ends after ninety months without notice."),
+        "When does the lease of the mill end?",
+        "ninety months",
+    ),
+}
+
+
+def payload(name: str) -> dict[str, str | bytes]:
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": SUBJECTS[name][0]}
+
+
+def judgments() -> bytes:
+    out = io.StringIO()
+    rows = csv.writer(out)
+    rows.writerow(["question", "document", "grade"])
+    rows.writerows([question, name, 1] for name, (_, question, _) in SUBJECTS.items())
+    return out.getvalue().encode()
+
+
+class Witness:
+    """Sees everything a browser context asks for, complains about and keeps."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.problems: list[str] = []
+        self.addresses: list[str] = []
+        self.titles: set[str] = set()
+        context.add_init_script(REPORT_VIOLATIONS)
+        context.on("console", lambda said: self.problems.append(said.text) if said.type in ("error", "warning") else None)
+        context.on("weberror", lambda error: self.problems.append(str(error.error)))
+        context.on("request", lambda request: self.addresses.append(request.url))
+
+    def look(self, page: Page, *, scripts: bool = True) -> None:
+        """At the page as it stands now."""
+        self.titles.add(page.title())
+        self.addresses.append(page.url)
+        if scripts:
+            kept = page.evaluate("({...localStorage, ...sessionStorage, ...history.state})")
+            self.addresses.append(kept.pop("htmx-current-path-for-history", ""))  # htmx notes it whatever it is told
+            assert kept == {}
+            assert page.evaluate(DOUBLE_IDS) == []
+
+    def agree(self) -> None:
+        assert self.problems == []
+        said = unquote_plus(" ".join([*self.addresses, *sorted(self.titles)])).casefold()
+        for name, (_, question, passage) in SUBJECTS.items():
+            distinct = {*re.findall(r"\w{4,}", question.casefold())} & {*re.findall(r"\w{4,}", passage.casefold())}
+            for words in (question, passage, *distinct):
+                assert words.casefold() not in said, f"{words!r} of {name} stands in an address or a title"
+        assert not re.search(r"[?&]q=", said)
+
+
+@pytest.fixture(scope="module")
+def place(make_place: MakePlace) -> Place:
+    return make_place("Archive")
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def witness(context: BrowserContext) -> Iterator[Witness]:
+    witness = Witness(context)
+    yield witness
+    witness.agree()
+
+
+expect.set_options(timeout=PATIENCE)
+
+
+def sign_in(page: Page, place: Place) -> None:
+    page.goto(f"{place.running.url}/")
+    page.get_by_label("E-mail").fill(place.email)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page).to_have_url(f"{place.running.url}{place.path}")
+
+
+def go_to(page: Page, name: str) -> None:
+    page.get_by_role("navigation", name="Workspace").get_by_role("link", name=name, exact=True).click()
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_role("searchbox").fill(question)
+    page.get_by_role("search").get_by_role("button", name="Search").click()
+
+
+def first_result(page: Page, name: str) -> None:
+    """The fact is found first, with its document, its collection, its passage and a score."""
+    _, question, passage = SUBJECTS[name]
+    result = page.locator(".result").first
+    expect(result.locator(".result-title")).to_have_text(name.rpartition(".")[0])
+    expect(result.locator(".passage")).to_contain_text(passage)
+    expect(result.locator(".passage mark").first).to_be_visible()
+    expect(result.locator(".result-meta .score")).to_have_text(re.compile(r"^Score -?\d+\.\d\d$"))
+
+
+def test_the_witness_sees(context: BrowserContext, place: Place) -> None:
+    """What the other tests rely on: a complaint of the browser, a word in an address, something kept."""
+    witness = Witness(context)
+    page = context.new_page()
+    page.goto(f"{place.running.url}/accounts/login/?next=/%3Fabout=green+buoy")
+    page.evaluate("document.head.append(Object.assign(document.createElement('style'), {textContent: 'p {}'}))")
+    page.wait_for_timeout(100)
+    assert any("violated style-src" in problem for problem in witness.problems)
+    witness.problems.clear()
+    with pytest.raises(AssertionError, match="green buoy"):
+        witness.agree()
+    page.evaluate("sessionStorage.setItem('a', 'b')")
+    with pytest.raises(AssertionError):
+        witness.look(page)
+
+
+def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: Place) -> None:
+    page = context.new_page()
+    sign_in(page, place)
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.get_by_text("Nothing can be found yet")).to_be_visible()
+    witness.look(page)
+
+    # a collection
+    go_to(page, "Documents")
+    page.get_by_role("link", name="Collections").click()
+    page.get_by_label("New collection").fill("Parish papers")
+    page.get_by_role("button", name="Create collection").click()
+    expect(page.get_by_role("link", name="Parish papers", exact=True)).to_be_visible()
+    witness.look(page)
+
+    # every format at once; the states change on the page that stands
+    go_to(page, "Documents")
+    page.evaluate("document.body.dataset.loaded = 'once'")
+    with place.held("documents_page"):
+        page.locator("#id_files").set_input_files([payload(name) for name in SUBJECTS])
+        expect(page.get_by_text(f"{len(SUBJECTS)} files uploaded")).to_be_visible()
+        expect(page.locator("td .state-working, td .state-queued")).to_have_count(len(SUBJECTS))
+    expect(page.locator("td .state-ready")).to_have_count(len(SUBJECTS))
+    expect(page.get_by_text("None in progress").or_(page.get_by_text(f"{len(SUBJECTS)} documents")).first).to_be_visible()
+    assert page.evaluate("document.body.dataset.loaded") == "once"
+    expect(page.locator("td", has_text="Parish papers")).to_have_count(len(SUBJECTS))
+    witness.look(page)
+
+    # search
+    go_to(page, "Search")
+    for name in SUBJECTS:
+        ask(page, SUBJECTS[name][1])
+        first_result(page, name)
+        witness.look(page)
+    ask(page, SUBJECTS["harbour.pdf"][1])
+    first_result(page, "harbour.pdf")
+    expect(page.locator(".result").first.locator(".result-meta")).to_contain_text("Page 2")
+    expect(page.locator(".result").first.locator(".result-meta")).to_contain_text("Parish papers")
+
+    # share
+    page.get_by_role("button", name="Make a link to this search").click()
+    link = page.get_by_label("Link to this search").input_value()
+    assert re.fullmatch(rf"{re.escape(place.running.url + place.path)}s/[\w-]{{16}}/", link)
+    titles = page.locator(".result-title").all_inner_texts()
+
+    # the passage in its document
+    page.locator(".result").first.locator(".result-title a").click()
+    expect(page.locator("mark")).to_contain_text("green buoy")
+    expect(page.locator('[aria-current="true"] mark')).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="Page 2")).to_be_visible()
+    witness.look(page)
+
+    # the file, as it was
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download file").click()
+    assert downloading.value.suggested_filename == "harbour.pdf"
+    assert downloading.value.path().read_bytes() == SUBJECTS["harbour.pdf"][0]
+
+    # the same results for another member, and for nobody else
+    shared = place.member("viewer").get(link)
+    assert re.findall(r'class="result-title"><a [^>]+>([^<]+)<', shared.text) == titles
+    assert "green</mark> <mark" in shared.text or "green buoy" in shared.words
+    assert not any(word in shared.url.casefold() for word in ("harbour", "fishing"))
+
+    # judgments and a run with live progress
+    go_to(page, "Evaluation")
+    page.get_by_role("link", name="Upload judgments").click()
+    page.get_by_role("textbox", name="Name").fill("Parish questions")
+    page.get_by_label("File", exact=True).set_input_files({"name": "judged.csv", "mimeType": "text/csv", "buffer": judgments()})
+    page.get_by_role("button", name="Upload judgments").click()
+    expect(page.get_by_role("heading", name="Parish questions")).to_be_visible()
+    witness.look(page)
+    with place.held("search_answer"):
+        page.get_by_role("button", name="Run evaluation").click()
+        expect(page.get_by_text(f"Preparing {len(SUBJECTS)} questions")).to_be_visible()
+        page.evaluate("document.body.dataset.loaded = 'once'")
+        witness.look(page)
+    expect(page.get_by_text("Question by question")).to_be_visible()
+    assert page.evaluate("document.body.dataset.loaded") == "once"
+    figures = dict(zip(page.locator(".figure dt").all_inner_texts(), page.locator(".figure dd").all_inner_texts(), strict=True))
+    assert float(figures["nDCG@10"]) > 0.95
+    assert float(figures["Recall@10"]) == 1
+    witness.look(page)
+
+    # its files
+    reports = {}
+    for kind in ("JSON", "CSV"):
+        with page.expect_download() as downloading:
+            page.get_by_role("link", name=kind).click()
+        reports[kind] = downloading.value.path().read_bytes()
+    report = json.loads(reports["JSON"])
+    assert (report["queries"], len(report["questions"])) == (len(SUBJECTS), len(SUBJECTS))
+    assert f"{report['ndcg@10']:.3f}" == figures["nDCG@10"]
+    rows = list(csv.DictReader(io.StringIO(reports["CSV"].decode("utf-8-sig"))))
+    assert {row["question"] for row in rows} == {question for _, question, _ in SUBJECTS.values()}
+
+    # one question
+    page.get_by_role("link", name=SUBJECTS["bees.epub"][1]).click()
+    expect(page.get_by_role("heading", name="Expected documents")).to_be_visible()
+    expect(page.get_by_text("Place 1", exact=True)).to_be_visible()
+    witness.look(page)
+
+    # a deleted document is not found any more
+    page.get_by_role("link", name="bees", exact=True).first.click()
+    document = page.url
+    page.get_by_role("link", name="Delete document").click()
+    witness.look(page)
+    page.get_by_role("button", name="Delete document").click()
+    expect(page.get_by_text("“bees” is deleted.")).to_be_visible()
+    go_to(page, "Search")
+    ask(page, SUBJECTS["bees.epub"][1])
+    expect(page.locator(".result").first).to_be_visible()
+    expect(page.locator("#results")).not_to_contain_text("violet dot")
+    expect(page.locator(".result-title", has_text="bees")).to_have_count(0)
+    assert place.owner.get(document).status == 404
+    witness.look(page)
+
+    # out
+    page.locator("details.account summary").click()
+    page.locator("details.account").get_by_role("button", name="Sign out").click()
+    expect(page).to_have_url(re.compile("/accounts/login/"))
+    page.goto(f"{place.running.url}{place.path}")
+    expect(page).to_have_url(re.compile("/accounts/login/"))
+    witness.look(page)
+
+
+def test_it_works_without_javascript(browser: Browser, make_place: MakePlace) -> None:
+    place = make_place("Plain")
+    context = browser.new_context(java_script_enabled=False, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    witness = Witness(context)
+    page = context.new_page()
+    sign_in(page, place)
+
+    page.get_by_role("link", name="Upload documents").click()
+    page.locator("#id_files").set_input_files([payload("compost.md"), payload("violin.txt")])
+    page.get_by_role("button", name="Upload documents").click()
+    expect(page.get_by_text("2 files uploaded")).to_be_visible()
+    while page.locator("td .state-ready").count() < 2:
+        assert page.locator("td .state-failed").count() == 0
+        page.wait_for_timeout(300)
+        page.reload()
+    witness.look(page, scripts=False)
+
+    go_to(page, "Search")
+    ask(page, SUBJECTS["compost.md"][1])
+    first_result(page, "compost.md")
+    expect(page).to_have_url(f"{place.running.url}{place.path}")
+    witness.look(page, scripts=False)
+    page.get_by_role("button", name="Make a link to this search").click()
+    expect(page).to_have_url(re.compile(r"/s/[\w-]{16}/$"))
+    first_result(page, "compost.md")
+    page.locator(".result-title a").first.click()
+    expect(page.locator("mark")).to_contain_text("eleven days")
+
+    go_to(page, "Evaluation")
+    page.get_by_role("link", name="Upload judgments").click()
+    page.get_by_role("textbox", name="Name").fill("Garden questions")
+    page.get_by_label("File", exact=True).set_input_files({"name": "judged.csv", "mimeType": "text/csv", "buffer": judgments()})
+    page.get_by_role("button", name="Upload judgments").click()
+    expect(page.get_by_text("mean no ready document")).to_be_visible()
+    page.get_by_role("button", name="Run evaluation").click()
+    page.wait_for_url(re.compile("/evaluation/runs/"))
+    while page.get_by_text("Question by question").count() == 0:
+        assert page.get_by_role("alert").count() == 0
+        page.wait_for_timeout(300)
+        page.reload()
+    expect(page.locator(".figure", has_text="nDCG@10")).to_be_visible()
+    witness.look(page, scripts=False)
+    witness.agree()
+    context.close()

@@ -1,0 +1,97 @@
+"""Benchmarks run and answer with the fields other tools rely on. What they measure is reported, never asserted."""
+
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.core.management import CommandError, call_command
+from django.db import connections
+
+from tenants import jobs
+from workspace.benchmarks import Comparison, Setting, embedding, ingestion, material
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def in_database(function: Any) -> Any:
+    return pytest.mark.django_db(transaction=True, databases=["default", "operator"])(function)
+
+
+def require_the_contract(answer: dict[str, Any], name: str) -> None:
+    assert answer["benchmark"] == name
+    assert answer["unit"]
+    assert set(answer["sides"]) == {"product", "reference"}
+    for figures in (answer, *answer["settings"]):
+        assert figures["product"] > 0
+        assert figures["reference"] > 0
+        assert figures["ratio"] > 0
+    assert answer["ratio"] == min(setting["ratio"] for setting in answer["settings"])
+    json.dumps(answer)
+
+
+def test_the_ratio_is_above_one_where_the_product_is_better_and_the_worst_comes_first():
+    faster = Setting("throughput", 30.0, 10.0, "higher")
+    slower = Setting("latency", 4.0, 2.0, "lower")
+    assert (faster.ratio, slower.ratio) == (3.0, 0.5)
+    answer = Comparison("name", "unit", {"product": "a", "reference": "b"}, [faster, slower]).as_dict()
+    assert (answer["product"], answer["reference"], answer["ratio"]) == (4.0, 2.0, 0.5)
+
+
+def test_what_is_measured_with_is_the_same_every_time(model_dir: Path):
+    assert material.passages(5) == material.passages(5)
+    assert len(set(material.questions(212))) == 212
+    assert [len(text) >= 5000 for text in material.volumes(3, 5000)] == [True] * 3
+    assert material.pdf("One (line)\nAnother \\ line").startswith(b"%PDF-1.7")
+
+
+@pytest.mark.slow  # importing torch
+def test_embedding(model_dir: Path):
+    answer = embedding.run(str, rounds=1, texts=2, questions=1).as_dict()
+    require_the_contract(answer, "embedding")
+    assert all(setting["detail"]["cosine_min"] >= 0.9999 for setting in answer["settings"])
+
+
+@in_database
+def test_ingestion(model_dir: Path, settings: LazySettings, tmp_path: Path):
+    settings.FILES_DIR = tmp_path / "files"
+    answer = ingestion.run(str, rounds=1, characters=3000).as_dict()
+    require_the_contract(answer, "ingestion")
+    assert [setting["name"] for setting in answer["settings"]] == ["plain text", "PDF"]
+
+
+@in_database
+def test_provisioning():
+    stdout = StringIO()
+    call_command("benchmark", "provisioning", "--rounds", "1", "--tenants", "2", "--json", stdout=stdout)
+    answer = json.loads(stdout.getvalue())
+    require_the_contract(answer, "provisioning")
+    assert len(answer["settings"]) == 2
+    with connections["operator"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'tenant_bench')")
+        assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.slow  # starting services
+def test_search_on_services_of_its_own(model_dir: Path):
+    """As bin/manage runs it: an installation that exists for the benchmark alone, with a web server in it."""
+    command = ["manage.py", "benchmark", "search", "--rounds", "2", "--passages", "20", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "workspace.command", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    require_the_contract(answer, "search")
+    assert [setting["name"] for setting in answer["settings"]] == ["p50", "p95"]
+
+
+@pytest.mark.parametrize("name", ["ingestion", "search"])
+@in_database
+def test_it_refuses_beside_a_worker(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(f"workspace.benchmarks.ingestion.{jobs.worker_is_listening.__name__}", lambda: True)
+    with pytest.raises(CommandError, match="A worker is running"):
+        call_command("benchmark", name)
