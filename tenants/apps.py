@@ -6,6 +6,10 @@ class TenantsConfig(AppConfig):
     verbose_name = "Workspaces and people"
 
     def ready(self) -> None:
-        from tenants import roles
+        from tenants import (
+            housekeeping,  # noqa: F401 - registers its sweeper
+            provisioning,  # noqa: F401 - registers its task and its sweeper
+            roles,
+        )
 
         roles.connect(self)

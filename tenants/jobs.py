@@ -15,8 +15,9 @@ from typing import Any
 from uuid import UUID
 
 import django_rq
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django_rq.queues import DjangoRQ
+from redis.exceptions import RedisError
 from rq import SimpleWorker, Worker
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
@@ -79,16 +80,24 @@ def _enqueue(tenant: UUID | None, function: str, args: tuple, job_id: str, queue
     if not all(isinstance(arg, str | int) for arg in args):
         raise TypeError("a job's arguments are ids: strings or integers, never content")
     key = job_key(job_id, tenant)
-    django_rq.get_queue(queue).enqueue_call(
-        function,
-        args=args,
-        job_id=key,
-        timeout=timeout,
-        result_ttl=RESULT_SECONDS,
-        failure_ttl=7 * 24 * 3600,
-        description=f"{function} {key}",
-        meta={"tenant": str(tenant) if tenant else PUBLIC},
-    )
+
+    def put() -> None:
+        """What asked for the job is committed: without Redis it waits for a sweeper, instead of failing whoever asked."""
+        try:
+            django_rq.get_queue(queue).original_enqueue_call(
+                function,
+                args=args,
+                job_id=key,
+                timeout=timeout,
+                result_ttl=RESULT_SECONDS,
+                failure_ttl=7 * 24 * 3600,
+                description=f"{function} {key}",
+                meta={"tenant": str(tenant) if tenant else PUBLIC},
+            )
+        except RedisError as error:
+            logger.warning("%s waits for the sweeper: %s", key, describe_exception(error))
+
+    transaction.on_commit(put)
     return key
 
 
@@ -108,6 +117,15 @@ def is_in_flight(key: str, queue_name: str) -> bool:
         return _worker_is_alive(job.worker_name)
     # the list is asked, not the status: a worker killed between taking a job and starting it leaves the status behind
     return status == JobStatus.QUEUED and queue.connection.lpos(queue.key, key) is not None
+
+
+def held(queue_name: str = "ingest") -> frozenset[str]:
+    """The current workspace's job ids, as given to `enqueue`, that wait or run: `in_flight` for many, asked once."""
+    queue, prefix = django_rq.get_queue(queue_name), job_key("", current_tenant().id)
+    started = (member.decode().partition(":")[0] for member in queue.connection.zrange(queue.started_job_registry.key, 0, -1))
+    running = [key for key in started if key.startswith(prefix) and is_in_flight(key, queue_name)]
+    waiting = [key for key in queue.get_job_ids() if key.startswith(prefix)]
+    return frozenset(key.removeprefix(prefix) for key in (*waiting, *running))
 
 
 def _worker_is_alive(name: str | None) -> bool:
@@ -181,6 +199,20 @@ class TenantQueue(DjangoRQ):
 def queues() -> list[Any]:
     """All queues, in order of priority."""
     return [django_rq.get_queue(name) for name in QUEUES]
+
+
+def new_worker(**more: Any) -> "HotWorker":
+    """A worker on all queues, in this process."""
+    listening = queues()
+    return HotWorker(
+        listening,
+        connection=listening[0].connection,
+        job_class=TenantJob,
+        queue_class=TenantQueue,
+        serializer=listening[0].serializer,
+        log_job_description=False,
+        **more,
+    )
 
 
 def worker_is_listening() -> bool:
@@ -266,18 +298,23 @@ def release_jobs_of_dead_workers() -> int:
 
 def sweep() -> None:
     """Run the registered sweepers: public ones once, the others in every active workspace. One failing stops no other."""
-    close_old_connections()
-    connection.set_schema_to_public()
-    for sweeper in _public_sweepers:
-        _guarded(sweeper)
-    for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE):
-        with workspace(tenant):
-            for sweeper in _sweepers:
-                _guarded(sweeper)
+    try:
+        close_old_connections()
+        connection.set_schema_to_public()
+        for sweeper in _public_sweepers:
+            _guarded(sweeper)
+        for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE):
+            with workspace(tenant):
+                for sweeper in _sweepers:
+                    _guarded(sweeper)
+    except (OperationalError, InterfaceError) as error:  # the database is away: the next sweep finds it again
+        logger.error("sweep ended: %s", describe_exception(error))
 
 
 def _guarded(sweeper: Callable[[], None]) -> None:
     try:
         sweeper()
+    except (OperationalError, InterfaceError):
+        raise
     except Exception as error:
         logger.error("%s failed: %s", sweeper.__qualname__, describe_exception(error))

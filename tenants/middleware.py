@@ -57,6 +57,7 @@ class ResolveTenant:
             if not request.path_info.startswith(PUBLIC_ON_OWN_HOSTS):
                 address = {"tenant_id": tenant_id}
         request.workspace_address = address  # type: ignore[attr-defined]
+        request.on_own_host = host not in settings.HOSTS  # type: ignore[attr-defined]
         before = get_script_prefix()
         request.urlconf = settings.ROOT_URLCONF if address is None else settings.WORKSPACE_URLCONF
         set_urlconf(request.urlconf)

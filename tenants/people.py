@@ -84,7 +84,7 @@ def remove(tenant: Tenant, user_id: int) -> None:
     """End a membership. The last owner stays. Raises Refused."""
     owners = list(Membership.objects.select_for_update().filter(tenant=tenant, role=Role.OWNER))
     if [owner.user_id for owner in owners] == [user_id]:
-        raise Refused("A workspace keeps at least one owner: make another member owner first.")
+        raise Refused("A workspace keeps at least one owner.")
     Membership.objects.filter(tenant=tenant, user_id=user_id).delete()
 
 

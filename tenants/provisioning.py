@@ -83,19 +83,20 @@ def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
 
 
 def provision(tenant: Tenant) -> None:
-    """Make the pending workspace real. Repeating it changes nothing; failing, it leaves nothing but the pending row."""
-    keys = provider()
-    keys.create(tenant.id)
-    key = secrets.token_bytes(KEY_BYTES)
-    wrapped = keys.wrap(tenant.id, key, wrap_binding(tenant.id, 1))
-    operator = connections["operator"]
+    """Make the pending workspace real. Repeating it changes nothing; failing, it leaves nothing but the pending row.
+
+    The wrapping key is made only while the row is pending: a lost one is never replaced by a new one.
+    """
+    keys, operator = provider(), connections["operator"]
     with transaction.atomic(using="operator"):
         row = Tenant.objects.using("operator").select_for_update().get(pk=tenant.pk)
         if row.status != Tenant.Status.ACTIVE:
+            keys.create(row.pk)
+            wrapped = keys.wrap(row.pk, secrets.token_bytes(KEY_BYTES), wrap_binding(row.pk, 1))
             _create_schema(operator, row.schema_name)
             TenantKey.objects.using("operator").create(tenant_id=row.pk, version=1, wrapped=wrapped)
             Tenant.objects.using("operator").filter(pk=row.pk).update(status=Tenant.Status.ACTIVE)
-    keys.activate(tenant.id)
+    keys.activate(tenant.pk)
     tenant.status = Tenant.Status.ACTIVE
 
 
@@ -134,9 +135,8 @@ def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[T
     try:
         provision(tenant)
     except BaseException:
-        if fresh:
-            Tenant.objects.filter(pk=tenant.pk).delete()
-            provider().destroy(tenant.pk)
+        if fresh and Tenant.objects.filter(pk=tenant.pk, status=Tenant.Status.PENDING).delete()[0]:
+            provider().destroy(tenant.pk)  # never of a workspace that came to be all the same
         raise
     return tenant, fresh
 

@@ -231,34 +231,32 @@ def client_viewer(viewer: Any) -> Client:
 
 
 @pytest.fixture
-def run_jobs() -> Callable[[], int]:
+def run_jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Runs what is queued in this process, as the worker would; for tests with django_db(transaction=True).
 
     Returns how many jobs ran; a job that failed raises with what its log line says.
     """
-    from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue
-
-    class Counting(HotWorker):
-        performed = 0
-
-        def perform_job(self, job: Any, queue: Any) -> bool:
-            self.performed += 1
-            return super().perform_job(job, queue)
+    from tenants.jobs import HotWorker, new_worker, queues
 
     def run() -> int:
-        queues = [django_rq.get_queue(name) for name in QUEUES]
-        worker = Counting(
-            queues, connection=queues[0].connection, job_class=TenantJob, queue_class=TenantQueue,
-            serializer=queues[0].serializer, log_job_description=False,
-        )  # fmt: skip
+        performed = 0
+
+        class Counting(HotWorker):
+            def perform_job(self, job: Any, queue: Any) -> bool:
+                nonlocal performed
+                performed += 1
+                return super().perform_job(job, queue)
+
+        monkeypatch.setattr("tenants.jobs.HotWorker", Counting)
+        worker = new_worker()
         before = connection.tenant
         worker.work(burst=True, logging_level="WARNING")
         connection.set_tenant(before)
-        for queue in queues:
+        for queue in queues():
             for job_id in queue.failed_job_registry.get_job_ids():
                 job = queue.fetch_job(job_id)
                 raise AssertionError(f"{job_id} failed: {job.latest_result().exc_string if job else 'gone'}")
-        return worker.performed
+        return performed
 
     return run
 

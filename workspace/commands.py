@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from tenants.database import connection
 from tenants.errors import Refused
+from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant
 
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             answer = self.answer(**options)
-        except Refused as refusal:
+        except (Refused, KeyUnavailable) as refusal:
             raise CommandError(str(refusal)) from None
         self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str) if options["json"] else self.word(answer))
 

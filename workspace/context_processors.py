@@ -22,8 +22,14 @@ def screen(request: HttpRequest) -> dict[str, Any]:
         "mail_is_configured": settings.MAIL_IS_CONFIGURED,
         "sign_up_is_open": settings.SIGN_UP_OPEN,
         "reference": getattr(request, "reference", ""),
+        "installation": _installation(request),
         "my_workspaces": SimpleLazyObject(lambda: _workspaces(request)),
     }
+
+
+def _installation(request: HttpRequest) -> str:
+    """In front of paths outside the workspace: empty, except on a hostname of its own, where they are elsewhere."""
+    return settings.PUBLIC_URL if getattr(request, "on_own_host", False) else ""
 
 
 def _workspaces(request: HttpRequest) -> list[Choice]:
@@ -37,4 +43,4 @@ def _workspaces(request: HttpRequest) -> list[Choice]:
             .select_related("tenant")
             .order_by("tenant__name")
         )
-        return [Choice(membership.tenant.name, membership.tenant.path) for membership in found]
+        return [Choice(membership.tenant.name, _installation(request) + membership.tenant.path) for membership in found]

@@ -12,7 +12,7 @@ from tenants.privacy import without_secrets
 # One process: the pool of decrypted search terms lives in it, and each further process would fill its own.
 workers = 1
 worker_class = "gthread"
-threads = 8
+threads = 32  # an upload or download of a slow client holds one
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 timeout = 120  # seconds without a sign of life from the process, not the longest upload
 graceful_timeout = 10

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from csp.constants import UNSAFE_INLINE
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponseBase
 from django.http.multipartparser import MultiPartParserError
@@ -12,7 +13,21 @@ from tenants.privacy import describe_exception
 
 logger = logging.getLogger(__name__)
 
-ANSWERS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)  # answered with 4xx: nobody's fault here
+# Answered with 4xx: no fault of ours.
+ANSWERS = (Http404, PermissionDenied, BadRequest, SuspiciousOperation, MultiPartParserError)
+
+
+class QueuePageStyles:
+    """Lets the staff's queue pages keep the <style> elements django-rq writes; scripts stay as forbidden as everywhere."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if request.path.startswith("/admin/queues/"):
+            response._csp_update = {"style-src": [UNSAFE_INLINE]}  # type: ignore[attr-defined]  # as csp.decorators.csp_update
+        return response
 
 
 class ReferenceNumber:

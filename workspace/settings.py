@@ -29,6 +29,8 @@ PUBLIC_URL = env.web_address("PUBLIC_URL", "http://localhost:8000")  # in links 
 # -- behind a reverse proxy that ends TLS
 HTTPS = env.boolean("HTTPS", False)
 TRUST_PROXY = env.boolean("TRUST_PROXY", False)
+if HTTPS and not TRUST_PROXY:
+    raise env.BadSetting("HTTPS", "needs TRUST_PROXY=1: TLS ends at a proxy, and only it can say that the browser used it.")
 if TRUST_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     USE_X_FORWARDED_HOST = True
@@ -73,7 +75,9 @@ def _login(kind: str) -> dict[str, Any]:
             # the time zone here, since Django would set it with set_config(), which is revoked;
             # ef_search is the number of candidates an HNSW scan may return (search/querying.py asks for up to 400);
             # the iterative scan goes on when deleted rows, not vacuumed yet, have taken their places
-            "options": "-c timezone=UTC -c hnsw.ef_search=400 -c hnsw.iterative_scan=relaxed_order",
+            "options": "-c timezone=UTC -c hnsw.ef_search=400 -c hnsw.iterative_scan=relaxed_order"
+            # a request that waits longer than this gives its thread back; jobs may take their time
+            + (" -c statement_timeout=60s -c lock_timeout=10s" if kind == "web" else ""),
             "application_name": f"cloister-{kind}",
             **_database.options,
         },
@@ -120,6 +124,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "workspace.middleware.QueuePageStyles",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

@@ -194,8 +194,10 @@ def announce(site: Site) -> None:
     logins = site.demo.get("logins", [])
     if logins:
         print("\nThe demo workspace, for trying things out on this machine:")
-    for login in logins:
-        print(f"  {login.get('role', ''):<14} {login['email']:<28} {login['password']}")
+        for login in logins:
+            print(f"  {login.get('role', ''):<14} {login['email']:<28} {login['password']}")
+    else:
+        print("\nMake the first administrator with: bin/manage create_admin you@example.org")
     print("\nStop it with Ctrl-C.", flush=True)
 
 

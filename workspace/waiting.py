@@ -8,7 +8,7 @@ from django.db.models import Count
 from documents.models import Collection, Document
 from tenants.database import connection
 from tenants.errors import Refused
-from tenants.jobs import QUEUES, HotWorker, TenantJob, TenantQueue, queues, worker_is_listening
+from tenants.jobs import QUEUES, new_worker, queues, worker_is_listening
 
 POLL_SECONDS = 2.0
 JOBS_AT_A_TIME = 20  # between two reports of progress
@@ -24,18 +24,9 @@ def work_until(done: Callable[[], bool], *, report: Callable[[], None]) -> None:
         if worker_is_listening():
             time.sleep(POLL_SECONDS)
         else:
-            listening = queues()
-            worker = HotWorker(
-                listening,
-                connection=listening[0].connection,
-                job_class=TenantJob,
-                queue_class=TenantQueue,
-                serializer=listening[0].serializer,
-                log_job_description=False,
-            )
-            worker.work(burst=True, max_jobs=JOBS_AT_A_TIME, logging_level="WARNING")
+            new_worker().work(burst=True, max_jobs=JOBS_AT_A_TIME, logging_level="WARNING")
             connection.set_tenant(before)
-            if not done() and not any(len(queue) for queue in listening):
+            if not done() and not any(len(queue) for queue in queues()):
                 raise Refused(f"Nothing is left in the queues ({', '.join(QUEUES)}) and the work is not done.")
         report()
 

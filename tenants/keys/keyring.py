@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
-from tenants.keys.providers import KEY_BYTES, Keystore, KeyUnavailable
+from tenants.keys.providers import KEY_BYTES, KeyProvider, Keystore, KeyUnavailable
 from tenants.models import TenantKey
 
 PURPOSES = ("text", "file", "vector", "cloak", "terms", "dedupe", "audit")
@@ -21,7 +21,7 @@ LIFETIME_SECONDS = 15 * 60
 CAPACITY = 4096  # subkeys: some 600 workspaces with every purpose
 
 
-def provider() -> Keystore:
+def provider() -> KeyProvider:
     return Keystore(settings.KEYS_DIR)
 
 

@@ -18,30 +18,44 @@ from uuid import UUID
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tenants.errors import Refused
-
 KEY_BYTES, NONCE_BYTES = 32, 12
+PENDING = ".pending"  # an empty file beside a key whose workspace is not there yet
 
 
-class KeyUnavailable(Refused):
-    """A key cannot be had: the keystore lacks it, or it does not fit what it should open."""
+class KeyUnavailable(Exception):
+    """A key cannot be had: the keystore lacks it, or it does not fit what it should open. For staff: names paths."""
 
 
 class KeyProvider(Protocol):
+    """What the rest of Cloister asks of whoever holds the wrapping keys. A lost key is never made anew."""
+
+    def create_installation_key(self) -> None: ...
+
+    def installation_key(self) -> bytes:
+        """32 bytes for what belongs to no workspace. Raises KeyUnavailable."""
+        ...
+
     def create(self, tenant: UUID) -> None:
         """Make the wrapping key of `tenant`, pending until `activate`. Repeating it keeps the key."""
+        ...
 
     def activate(self, tenant: UUID) -> None:
         """The workspace exists: its wrapping key is no longer an orphan."""
+        ...
 
     def wrap(self, tenant: UUID, key: bytes, bound_to: bytes) -> bytes: ...
 
-    def unwrap(self, tenant: UUID, wrapped: bytes, bound_to: bytes) -> bytes: ...
+    def unwrap(self, tenant: UUID, wrapped: bytes, bound_to: bytes) -> bytes:
+        """The key; raises KeyUnavailable."""
+        ...
 
     def destroy(self, tenant: UUID) -> None: ...
 
+    def holds(self, tenant: UUID) -> bool: ...
+
     def pending(self) -> Iterator[tuple[UUID, float]]:
         """Keys never activated, with the time (seconds since the epoch) they were made."""
+        ...
 
 
 class Keystore:
@@ -58,30 +72,29 @@ class Keystore:
     # -- the installation's own key: for what belongs to no workspace (second factors, mail to hand over)
 
     def create_installation_key(self) -> None:
-        self._write_new(self.INSTALLATION, state="active")
+        self._write_new(self.INSTALLATION)
 
     def installation_key(self) -> bytes:
-        return self._read(self.INSTALLATION)["key"]
+        return self._read(self.INSTALLATION)
 
     # -- KeyProvider
 
     def create(self, tenant: UUID) -> None:
-        self._write_new(str(tenant), state="pending")
+        if not self.holds(tenant):
+            self._make_directory()
+            self._marker(tenant).touch(mode=0o600)  # before the key: a key without its marker counts as activated
+            self._write_new(str(tenant))
 
     def activate(self, tenant: UUID) -> None:
-        entry = self._read(str(tenant))
-        if entry["state"] != "active":
-            self._write(str(tenant), entry["key"], "active", replace=True)
+        self._marker(tenant).unlink(missing_ok=True)
 
     def wrap(self, tenant: UUID, key: bytes, bound_to: bytes) -> bytes:
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + AESGCM(self._read(str(tenant))["key"]).encrypt(nonce, key, bound_to)
+        return nonce + AESGCM(self._read(str(tenant))).encrypt(nonce, key, bound_to)
 
     def unwrap(self, tenant: UUID, wrapped: bytes, bound_to: bytes) -> bytes:
         try:
-            return AESGCM(self._read(str(tenant))["key"]).decrypt(
-                wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], bound_to
-            )
+            return AESGCM(self._read(str(tenant))).decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], bound_to)
         except (InvalidTag, ValueError) as error:
             raise KeyUnavailable(
                 f"The workspace key of {tenant} does not open with {self._path(str(tenant)).name}: "
@@ -96,12 +109,14 @@ class Keystore:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
+        if self.directory.is_dir():
+            self._marker(tenant).unlink(missing_ok=True)
             self._sync_directory()
 
     def pending(self) -> Iterator[tuple[UUID, float]]:
-        for path in self.directory.glob("*.key"):
-            if path.stem != self.INSTALLATION and self._read(path.stem)["state"] == "pending":
-                yield UUID(path.stem), path.stat().st_mtime
+        for marker in self.directory.glob("*" + PENDING):
+            with suppress(ValueError, FileNotFoundError):  # not ours, or activated a moment ago
+                yield UUID(marker.name.removesuffix(PENDING)), marker.stat().st_mtime
 
     def holds(self, tenant: UUID) -> bool:
         return self._path(str(tenant)).exists()
@@ -111,17 +126,22 @@ class Keystore:
     def _path(self, name: str) -> Path:
         return self.directory / f"{name}.key"
 
-    def _read(self, name: str) -> dict:
+    def _marker(self, tenant: UUID) -> Path:
+        return self.directory / f"{tenant}{PENDING}"
+
+    def _make_directory(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _read(self, name: str) -> bytes:
         path = self._path(name)
         try:
             with open(path, "rb") as file:
                 if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                     raise KeyUnavailable(f"{path} can be read by others: set its mode to 0600.")
-                entry = json.load(file)
-            key = base64.b64decode(entry["key"], validate=True)
+                key = base64.b64decode(json.load(file)["key"], validate=True)
             if len(key) != KEY_BYTES:
                 raise ValueError("wrong length")
-            return {"state": entry["state"], "key": key}
+            return key
         except FileNotFoundError:
             raise KeyUnavailable(
                 f"The keystore has no {path.name} (KEYS_DIR is {self.directory}): restore the keystore from its backup. "
@@ -130,27 +150,20 @@ class Keystore:
         except (ValueError, KeyError, TypeError) as error:
             raise KeyUnavailable(f"{path} is damaged: restore it from the keystore's backup.") from error
 
-    def _write_new(self, name: str, state: str) -> None:
-        if not self._path(name).exists():
-            with suppress(FileExistsError):
-                self._write(name, secrets.token_bytes(KEY_BYTES), state, replace=False)
-
-    def _write(self, name: str, key: bytes, state: str, *, replace: bool) -> None:
+    def _write_new(self, name: str) -> None:
         """Whole or not at all, and on the disk before we go on: a key lost in a power cut is lost data."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        body = json.dumps({"format": "cloister-key/1", "state": state, "key": base64.b64encode(key).decode()})
+        if self._path(name).exists():
+            return
+        self._make_directory()
+        body = json.dumps({"format": "cloister-key/1", "key": base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()})
         new = self.directory / f".{name}.{secrets.token_hex(8)}"
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(body)
             file.flush()
             os.fsync(file.fileno())
-        try:
-            if replace:
-                new.replace(self._path(name))
-            else:
-                os.link(new, self._path(name))  # fails when another process was first: its key stands
-        finally:
-            new.unlink(missing_ok=True)
+        with suppress(FileExistsError):  # another process was first: its key stands
+            os.link(new, self._path(name))
+        new.unlink()
         self._sync_directory()
 
     def _sync_directory(self) -> None:

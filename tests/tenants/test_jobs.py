@@ -110,3 +110,33 @@ def test_sweepers_run_in_every_workspace_and_one_failing_stops_no_other(workspac
     monkeypatch.setattr(jobs, "_public_sweepers", [lambda: visited.append(connection.schema_name)])
     jobs.sweep()
     assert visited == ["public", "alpha", "beta"]
+
+
+def test_without_redis_what_asked_for_a_job_goes_on(in_workspace_a, monkeypatch):
+    """The row is committed; the sweeper queues the job when Redis is back."""
+    from redis.exceptions import ConnectionError as Unreachable
+
+    def away(*args, **kwargs):
+        raise Unreachable
+
+    monkeypatch.setattr(jobs.TenantQueue, "original_enqueue_call", away)
+    jobs.enqueue("tests.tenants.test_jobs.note", "x", job_id="x")
+    assert not jobs.in_flight("x", "default")
+
+
+def test_held_names_what_waits_or_runs_here(workspace_a, workspace_b):
+    for tenant, word in ((workspace_a, "one"), (workspace_b, "two")):
+        with workspace(tenant):
+            jobs.enqueue("tests.tenants.test_jobs.note", word, job_id=word)
+    with workspace(workspace_a):
+        assert jobs.held("default") == {"one"}
+
+
+def test_a_sweep_without_the_database_ends_quietly(workspace_a, monkeypatch):
+    from django.db import OperationalError
+
+    def away():
+        raise OperationalError
+
+    monkeypatch.setattr(jobs, "_public_sweepers", [away])
+    jobs.sweep()

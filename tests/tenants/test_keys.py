@@ -60,6 +60,15 @@ def test_pending_keys_are_listed_until_activated_and_destroyed_keys_are_gone(key
     assert list(keystore.pending()) == []
     keystore.destroy(tenant)
     assert not keystore.holds(tenant)
+    assert list(keystore.directory.iterdir()) == []
+
+
+def test_what_does_not_belong_to_the_keystore_stops_nothing(keystore):
+    tenant = uuid.uuid4()
+    keystore.create(tenant)
+    (keystore.directory / "notes.pending").touch()
+    (keystore.directory / "backup.key").write_text("not a key")
+    assert [found for found, _ in keystore.pending()] == [tenant]
 
 
 @pytest.mark.django_db
@@ -73,7 +82,7 @@ def test_without_its_wrapping_key_a_workspace_cannot_be_read(workspace_a, tmp_pa
 @pytest.mark.django_db
 def test_the_database_holds_only_wrapped_keys(workspace_a):
     row = TenantKey.objects.get(tenant=workspace_a)
-    key = provider()._read(str(workspace_a.id))["key"]
+    key = provider()._read(str(workspace_a.id))
     assert key not in bytes(row.wrapped)
     assert len(row.wrapped) == 12 + 32 + 16
 

@@ -63,12 +63,14 @@ def test_pages_of_a_workspace_are_not_kept(client_owner):
     assert "unsafe" not in response["Content-Security-Policy"]
 
 
-def test_a_hostname_of_its_own(client_owner, owner, workspace_a, person, sign_in, workspace_b):
+def test_a_hostname_of_its_own(client_owner, owner, workspace_a, person, sign_in, workspace_b, settings):
     Domain.objects.create(tenant=workspace_a, domain="alpha.example.org", is_primary=True)
     host = {"host": "alpha.example.org"}
     page = client_owner.get("/documents/", headers=host)
     assert page.status_code == 200
     assert 'href="/documents/"' in page.content.decode()
+    assert f'href="{settings.PUBLIC_URL}/?all"' in page.content.decode()
+    assert f'href="{settings.PUBLIC_URL}/w/alpha/"' in page.content.decode()
     assert Client().get("/", headers=host)["Location"] == "/accounts/login/?next=/"
     assert Client().get("/accounts/login/", headers=host).status_code == 200
     assert client_owner.get("/admin/", headers=host).status_code == 404

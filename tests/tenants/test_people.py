@@ -138,6 +138,15 @@ def test_a_reset_mail_waits_encrypted_for_staff_to_hand_over(owner, settings):
     assert owner.check_password("another-long-one")
 
 
+def test_links_in_mail_lead_to_the_installation_not_to_a_workspaces_host(owner, workspace_a, settings):
+    from tenants.models import Domain
+
+    settings.EMAIL_BACKEND = "tenants.mail.HandOverBackend"
+    Domain.objects.create(tenant=workspace_a, domain="alpha.example.org", is_primary=True)
+    Client().post("/accounts/password/reset/", {"email": owner.email}, headers={"host": "alpha.example.org"})
+    assert mail.link(OutgoingMail.objects.get()).startswith(settings.PUBLIC_URL + "/")
+
+
 def test_only_superusers_see_mail_to_hand_over(owner, person, sign_in, settings):
     settings.EMAIL_BACKEND = "tenants.mail.HandOverBackend"
     Client().post("/accounts/password/reset/", {"email": owner.email})

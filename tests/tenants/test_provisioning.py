@@ -104,6 +104,34 @@ def test_a_lost_job_is_queued_again(run_jobs):
     assert tenant.status == Tenant.Status.ACTIVE
 
 
+def test_a_lost_wrapping_key_is_not_replaced():
+    from tenants.keys.keyring import keyring
+    from tenants.keys.providers import KeyUnavailable
+
+    tenant, _ = provisioning.create_workspace("Theta", "theta")
+    provider().destroy(tenant.pk)
+    keyring.forget()
+    provisioning.provision_by_id(tenant.pk.hex)
+    assert not provider().holds(tenant.pk)
+    assert [missing.slug for missing in provisioning.missing_keys()] == ["theta"]
+    with pytest.raises(KeyUnavailable):
+        keyring.subkey(tenant.pk, 1, "text")
+
+
+def test_failing_after_the_commit_deletes_nothing(monkeypatch):
+    from tenants.keys.providers import Keystore
+
+    monkeypatch.setattr(Keystore, "activate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        provisioning.create_workspace("Iota", "iota")
+    tenant = Tenant.objects.get(slug="iota")
+    assert tenant.status == Tenant.Status.ACTIVE
+    assert provider().holds(tenant.pk)
+    monkeypatch.undo()
+    provisioning.resume_provisioning()
+    assert tenant.pk not in [pending for pending, _ in provider().pending()]
+
+
 @pytest.mark.parametrize("slug", ["", "Über", "a b", "-a", "a-", "a/b", "x" * 51, "a\n"])
 def test_an_address_that_cannot_be_one_is_refused(slug):
     with pytest.raises(Refused, match="lower-case"):

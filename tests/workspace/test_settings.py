@@ -25,6 +25,7 @@ from workspace.cache import JSONSerializer
         ("SECRET_KEY", "short", "32 characters"),
         ("CLOISTER_LOGIN", "root", "none of web, worker, operator"),
         ("HTTPS", "maybe", "neither yes nor no"),
+        ("HTTPS", "1", "TRUST_PROXY"),
         ("MAX_UPLOAD_BYTES", "many", "whole number"),
         ("POOL_BYTES", "-1", "whole number"),
         ("KEYS_DIR", "keys", "absolute path"),

@@ -14,6 +14,7 @@ from tenants import roles
 from tenants.database import connection
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
+from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant, User
 from tenants.provisioning import missing_keys
 
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         try:
             self._check_keystore()
             call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
-        except Refused as refusal:
+        except (Refused, KeyUnavailable) as refusal:
             raise CommandError(f"{refusal} Nothing has been migrated.") from None
         if options["json"]:
             self.stdout.write(json.dumps({"prepared": True, "workspaces": Tenant.objects.count()}))

@@ -1,12 +1,16 @@
 """`manage.py worker`: runs jobs in this process until it is told to stop (SIGTERM: after the current job)."""
 
+import time
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from redis.exceptions import ConnectionError as Unreachable
 
-from tenants.jobs import HotWorker, TenantJob, TenantQueue, queues, release_jobs_of_dead_workers, sweep
+from tenants.jobs import new_worker, queues, release_jobs_of_dead_workers, sweep
+
+PATIENCE_SECONDS = 60
 
 
 class Command(BaseCommand):
@@ -20,17 +24,22 @@ class Command(BaseCommand):
             raise CommandError(
                 "DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes."
             )
-        listening = queues()
-        worker = HotWorker(
-            listening,
-            connection=listening[0].connection,
-            job_class=TenantJob,
-            queue_class=TenantQueue,
-            serializer=listening[0].serializer,
-            worker_ttl=30,  # an idle worker wakes every 15 s and looks after what is abandoned
-            maintenance_interval=30,
-            log_job_description=False,
-        )
+        wait_for_redis()
+        # an idle worker wakes every 15 s and looks after what is abandoned
+        worker = new_worker(worker_ttl=30, maintenance_interval=30)
         release_jobs_of_dead_workers()
         sweep()
         worker.work(burst=options["burst"], with_scheduler=False, logging_level="WARNING")
+
+
+def wait_for_redis() -> None:
+    """A queue that is just restarting is no reason to give up."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            queues()[0].connection.ping()
+            return
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise CommandError("REDIS_URL: Redis does not answer there.") from None
+            time.sleep(1)
