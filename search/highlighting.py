@@ -12,13 +12,15 @@ SNIPPET = 420  # code points, about five lines
 LEAD = 80  # kept before the first marked word, so that the sentence can be understood
 
 AS_TYPED = frozenset({"text", "csv"})  # formats whose signs are the author's own
-_HEADING = re.compile(r"^ {0,3}#{1,6} +(\S[^\n]*?)[ #]*$\n*", re.MULTILINE)
-_MARKDOWN = (
-    (re.compile(r"^ *(?:```|~~~)[^\n]*\n?|^[ |:-]*---[ |:-]*$\n?|\*\*|`", re.MULTILINE), ""),  # fences, rules, emphasis, code
-    (re.compile(r"!?\[([^]\n]*)\]\([^)\s]*\)"), r"\1"),
-    (re.compile(r"^ *\| *| *\|$", re.MULTILINE), ""),
-    (re.compile(r" *\| *"), " · "),
-    (re.compile(r"^ *[-*+] +", re.MULTILINE), "• "),
+_HEADING = ("# ", re.compile(r"^ {0,3}#{1,6} +(\S[^\n]*?)[ #]*$\n*", re.MULTILINE), r"\1 · ")
+_MARKDOWN = (  # what must be in the text for the expression to be worth trying, the expression, what takes its place
+    ("---", re.compile(r"^[ |:-]*---[ |:-]*$\n?", re.MULTILINE), ""),
+    ("```", re.compile(r"^ *```[^\n]*\n?", re.MULTILINE), ""),
+    ("](", re.compile(r"!?\[([^][\n]*)\]\([^)\s]*\)"), r"\1"),
+    ("|", re.compile(r"^ *\| *| *\| *$", re.MULTILINE), ""),
+    ("|", re.compile(r" *\| *"), " · "),
+    ("- ", re.compile(r"^ *- +", re.MULTILINE), "• "),
+    _HEADING,
 )
 
 
@@ -36,10 +38,11 @@ def readable(text: str, form: str) -> str:
     """A passage without the signs that stand for layout: headings of every format, and what Markdown adds."""
     if form in AS_TYPED:
         return text
-    text = _HEADING.sub(r"\1 · ", text)
-    if form == "markdown":
-        for sign, instead in _MARKDOWN:
+    for needed, sign, instead in _MARKDOWN if form == "markdown" else (_HEADING,):
+        if needed in text:
             text = sign.sub(instead, text)
+    if form == "markdown":
+        text = text.replace("**", "").replace("`", "")
     return text.removesuffix(" · ")
 
 

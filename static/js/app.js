@@ -329,6 +329,7 @@
     }
   }
   dress(document);
+  find('.nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
   find("[data-focus]")?.focus();
 
   window.cloister = { announce, csrf };

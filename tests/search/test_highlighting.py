@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.highlighting import mark, matches, snippet, stems
+from search.highlighting import mark, matches, readable, snippet, stems
 
 
 def test_words_are_marked_by_their_stem_and_keep_their_form():
@@ -54,3 +54,13 @@ def test_spans_lie_where_the_words_are():
     text = "Die Übergänge, übergang"
     assert [text[a:b] for a, b in matches(text, stems("übergang"))] == ["übergang"]
     assert mark("a<b", [(0, 1)], 0, 3) == "<mark>a</mark>&lt;b"
+
+
+def test_the_signs_of_layout_are_left_out():
+    page = "# Keys\n\nSee **both** [lists](a.md) of `keys`.\n\n| Who | What |\n|---|---|\n| Ada | all |\n\n- one\n"
+    assert " ".join(readable(page, "markdown").split()) == "Keys · See both lists of keys. Who · What Ada · all • one"
+    assert readable("## Notice\nThree months | weeks", "docx") == "Notice · Three months | weeks"
+
+
+def test_plain_text_is_shown_as_its_author_typed_it():
+    assert readable("# a comment\n| 1 ** 2", "text") == "# a comment\n| 1 ** 2"

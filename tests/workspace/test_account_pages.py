@@ -117,3 +117,13 @@ def test_a_viewer_sees_members_but_cannot_invite(client_viewer: Client, workspac
 def test_the_server_sets_the_theme(client: Client) -> None:
     client.cookies["theme"] = "dark"
     assert '<html lang="en" data-theme="dark">' in text_of(client.get("/accounts/login/"))
+
+
+def test_only_the_queue_pages_of_the_staff_console_may_carry_styles(person: Callable[..., Any], sign_in: Any) -> None:
+    staff = sign_in(person(None, staff=True))
+    index, queue = staff.get("/admin/"), staff.get("/admin/queues/queues/0/")
+    assert BLOCKED.search(index.content.decode()) is None
+    assert BLOCKED.search(queue.content.decode()) is None
+    assert "unsafe-inline" not in index["Content-Security-Policy"]
+    assert "style-src 'self' 'unsafe-inline'" in queue["Content-Security-Policy"]
+    assert "script-src 'self';" in queue["Content-Security-Policy"]

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from django.test import Client
 
 from documents.models import Document
-from search.evaluation.judgments import parse_csv
+from search.evaluation.judgments import parse
 from search.models import JudgmentSet
 from tenants.context import workspace
 from tenants.models import Membership, Tenant, User
@@ -135,7 +135,8 @@ def test_it_is_refused_on_real_servers(monkeypatch: pytest.MonkeyPatch, value: s
 
 
 def test_the_judgments_ask_what_the_documentation_answers() -> None:
-    parsed = parse_csv(demo.JUDGMENTS.read_text())
+    with demo.JUDGMENTS.open("rb") as file:
+        parsed = parse(demo.JUDGMENTS.name, file)
     assert len(parsed.questions) >= 30
     assert parsed.unjudged == 0
     named = {name for question in parsed.questions for name in question.judgments}

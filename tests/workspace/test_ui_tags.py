@@ -8,7 +8,7 @@ from django.template import Context, RequestContext, Template, TemplateSyntaxErr
 from django.test import RequestFactory
 from django.utils.safestring import SafeString
 
-from workspace.templatetags.ui import byte_size, count, exact_date
+from workspace.templatetags.ui import byte_size, count, exact_date, format_name, signed
 
 
 def render(source: str, **context: object) -> str:
@@ -153,6 +153,24 @@ class TestCount:
     @pytest.mark.parametrize(("number", "words"), [(None, ""), (0, "0"), (999, "999"), (1204, "1,204")])
     def test_it_groups_digits(self, number: int | None, words: str) -> None:
         assert count(number) == words
+
+
+class TestSigned:
+    @pytest.mark.parametrize(("number", "words"), [(None, ""), (2.678, "+2.68"), (0.0, "+0.00"), (-0.42, "\N{MINUS SIGN}0.42")])
+    def test_it_says_on_which_side_of_the_average(self, number: float | None, words: str) -> None:
+        assert signed(number) == words
+
+
+class TestFormatName:
+    def test_it_knows_every_format_that_is_read(self) -> None:
+        from documents.extraction.formats import READERS
+
+        assert all(format_name(form) != form for form in READERS)
+        assert format_name("markdown") == "Markdown"
+
+    def test_it_leaves_what_it_does_not_know(self) -> None:
+        assert format_name("") == ""
+        assert format_name("odt") == "odt"
 
 
 class TestExactDate:
