@@ -1,6 +1,6 @@
 """Deleting documents: passages and index entries, pages, row, and the file once the rows are gone for good."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from uuid import UUID
@@ -22,23 +22,31 @@ def delete(document: Document) -> None:
 @transaction.atomic
 def delete_documents(ids: Iterable[UUID]) -> int:
     """Delete these documents, all or none. Returns how many there were. The files go when the transaction commits."""
-    deleted = 0
-    remaining = iter(ids)
-    while batch := list(islice(remaining, BATCH)):
-        rows = Document.objects.select_for_update().filter(pk__in=batch).order_by("pk").values_list("id", "stored_name")
-        names = dict(rows)
-        indexing.remove(list(names))
-        Page.objects.filter(document_id__in=list(names)).delete()
-        Document.objects.filter(pk__in=list(names)).delete()
-        transaction.on_commit(partial(storage.remove, list(names.values())))
-        deleted += len(names)
-    return deleted
+    names: dict[UUID, str] = {}
+    # Every row before the first `remove`, which locks the index: whoever finishes a document locks them in this order too.
+    for batch in _batches(sorted(ids)):
+        rows = Document.objects.select_for_update().filter(pk__in=batch).order_by("pk")
+        names.update(rows.values_list("id", "stored_name"))
+    for batch in _batches(names):
+        indexing.remove(batch)
+        Page.objects.filter(document_id__in=batch).delete()
+        Document.objects.filter(pk__in=batch).delete()
+    transaction.on_commit(partial(storage.remove, list(names.values())))
+    return len(names)
 
 
 @transaction.atomic
 def delete_collection(collection: Collection) -> int:
-    """Delete a collection with all its documents. Returns how many documents it had."""
-    Collection.objects.select_for_update().get(pk=collection.pk)  # no document arrives while it goes
+    """Delete a collection with all its documents. Returns how many documents it had; none when it is gone already."""
+    locked = Collection.objects.select_for_update().filter(pk=collection.pk)  # no document arrives while it goes
+    if locked.first() is None:
+        return 0
     deleted = delete_documents(list(collection.documents.values_list("id", flat=True)))
     collection.delete()
     return deleted
+
+
+def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+    remaining = iter(ids)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

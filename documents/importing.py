@@ -11,18 +11,10 @@ from documents import storage
 from documents.models import Collection, Document
 from documents.receiving import collection_named, receive
 from documents.uploads import RefusedFile, safe_name, size_limit
+from search.sources import CorpusText
 from tenants.errors import Refused
 
 _PIECE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedText:
-    """A text with the name another system knows it by (a BEIR corpus: `_id`, `title`, `text`)."""
-
-    reference: str
-    title: str
-    text: str
 
 
 @dataclass(slots=True)
@@ -71,7 +63,7 @@ def import_folder(
 
 
 def import_texts(
-    items: Iterable[ImportedText],
+    items: Iterable[CorpusText],
     collection_name: str,
     *,
     created_by_id: int | None = None,
@@ -86,7 +78,7 @@ def import_texts(
             continue
         known.add(item.reference)
         body = "\n\n".join(filter(None, (item.title.strip(), item.text)))
-        stored = storage.store(uuid4(), [body.encode("utf-8", "replace")])
+        stored = storage.store(uuid4(), [body.encode()])
         title = item.title.strip() or item.reference
         document = receive(
             stored,

@@ -10,11 +10,10 @@ import logging
 import secrets
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from documents import ledger, storage
 from documents.chunking import Chunker
@@ -26,6 +25,7 @@ from search import indexing
 from search.embeddings import Vectors, embedder
 from search.indexing import Passage
 from tenants.ciphers import Tampered
+from tenants.locks import alone_with
 from tenants.privacy import describe_exception
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def ingest(document_id: UUID) -> None:
 
     Raises only when the database is away; the document is then queued again by the sweeper.
     """
-    with _alone_with(document_id) as alone:
+    with alone_with(document_id) as alone:
         if not alone:
             return
         document = ledger.begin(document_id)
@@ -85,6 +85,7 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
         raise Unreadable(Reason.EMPTY, "passages")
     stored = indexing.stored(document_id)
     ledger.planned(document_id, total=len(passages), done=len(stored))
+    indexing.live_cloak()  # a workspace's first document makes it: not within a batch's transaction, which may be undone
     for batch, vectors in _embedded(passage for passage in passages if passage.sequence not in stored):
         with transaction.atomic():
             ledger.advance(document_id, done=len(batch))
@@ -95,19 +96,23 @@ def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], Vect
     """Batches and their vectors. The model works on the next batch while the database stores this one.
 
     By length, since a batch is padded to its longest: their order does not matter before they are published.
+    The thread gets texts and returns vectors; the database's connection is this thread's alone.
     """
     model, waiting = embedder(), iter(sorted(passages, key=lambda passage: passage.tokens))
-    with ThreadPoolExecutor(1, thread_name_prefix="embedding") as ahead:
+    ahead = ThreadPoolExecutor(1, thread_name_prefix="embedding")
 
-        def begin() -> tuple[list[Passage], Future[Vectors]]:
-            batch = list(islice(waiting, BATCH))
-            return batch, ahead.submit(model.embed, [passage.text for passage in batch])
+    def begin() -> tuple[list[Passage], Future[Vectors]]:
+        batch = list(islice(waiting, BATCH))
+        return batch, ahead.submit(model.embed, [passage.text for passage in batch])
 
+    try:
         batch, vectors = begin()
         while batch:
             following = begin()
             yield batch, vectors.result()
             batch, vectors = following
+    finally:
+        ahead.shutdown(wait=False, cancel_futures=True)  # who was stopped does not wait for vectors nobody wants
 
 
 def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
@@ -115,11 +120,11 @@ def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
     chunks = chunker()
     read = Page._meta.get_field("text").reader()
     sequence = 0
-    pages = Page.objects.filter(document_id=document_id).order_by("number").values_list("id", "number", "text")
-    for seen, (page_id, number, text) in enumerate(pages.iterator(chunk_size=_PAGES_BETWEEN_LOOKS)):
+    pages = Page.objects.filter(document_id=document_id).order_by("number").values_list("number", "text")
+    for seen, (number, text) in enumerate(pages.iterator(chunk_size=_PAGES_BETWEEN_LOOKS)):
         if seen % _PAGES_BETWEEN_LOOKS == 0:
             ledger.still_working(document_id)
-        for piece in chunks.pieces(read(page_id, text), markdown=headed):
+        for piece in chunks.pieces(read(Page.identity(document_id, number), text), markdown=headed):
             identity = indexing.passage_id(document_id, sequence)
             yield Passage(identity, sequence, number, piece.start, piece.end, piece.text, piece.tokens)
             sequence += 1
@@ -136,18 +141,3 @@ def chunker() -> Chunker:
     """The process's one chunker, which counts as the embedding model does."""
     model = embedder()
     return Chunker(model.tokenizer, model.max_tokens)
-
-
-@contextmanager
-def _alone_with(document_id: UUID) -> Iterator[bool]:
-    """Hold the document's advisory lock; False when another session has it. A dead session's lock is gone with it."""
-    key = int.from_bytes(document_id.bytes[:8], "big", signed=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s::bigint)", [key])
-        (alone,) = cursor.fetchone() or (False,)
-    try:
-        yield bool(alone)
-    finally:
-        if alone and connection.connection is not None and not connection.connection.closed:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s::bigint)", [key])

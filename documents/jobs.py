@@ -32,17 +32,17 @@ def enqueue_ingest(document_id: UUID) -> None:
 
 def queue_unfinished() -> int:
     """Queue again every document that is not final and that no worker has: the database is the truth, Redis may forget."""
-    queued = 0
     unfinished = Document.objects.filter(state__in=Document.UNFINISHED).order_by("created_at")
-    for document_id in unfinished.values_list("id", flat=True):
-        if not jobs.in_flight(_job_id(document_id), "ingest"):
-            enqueue_ingest(document_id)
-            queued += 1
-    return queued
+    waiting = list(unfinished.values_list("id", flat=True))
+    held = jobs.held("ingest")  # after the rows: what is uploaded in between is not queued twice
+    lost = [document_id for document_id in waiting if _job_id(document_id) not in held]
+    for document_id in lost:
+        enqueue_ingest(document_id)
+    return len(lost)
 
 
 def sweep() -> None:
-    """Run by the worker in every workspace, at its start and every minute."""
+    """Run by the worker in every workspace, at its start and every half minute; files are looked at hourly."""
     queue_unfinished()
     tenant = current_tenant().id
     if time.monotonic() - _orphans_removed.get(tenant, float("-inf")) > ORPHAN_INTERVAL_SECONDS:

@@ -30,12 +30,13 @@ class PageView:
 def read_page(document: Document, number: int, passage: str = "") -> PageView | None:
     """One page, the nearest there is; None while the document has no text. Three queries, whatever its length."""
     read = Page._meta.get_field("label").reader()
-    rows = Page.objects.filter(document=document).order_by("number").values_list("id", "number", "label")
-    choices = [(found, read(pk, label) or f"Page {found}") for pk, found, label in rows]
+    rows = Page.objects.filter(document=document).order_by("number").values_list("number", "label")
+    # opened under the id the place should have: another document's page put here raises Tampered
+    choices = [(found, read(Page.identity(document.id, found), label) or f"Page {found}") for found, label in rows]
     if not choices:
         return None
     place = min(bisect.bisect_left(choices, (number, "")), len(choices) - 1)
-    page = Page.objects.get(document=document, number=choices[place][0])
+    page = Page.objects.get(pk=Page.identity(document.id, choices[place][0]))
     chunks = Chunk.objects.filter(document_id=document.id, page=page.number).order_by("sequence")
     passages = [
         (str(pk), sequence + 1, start, end) for pk, sequence, start, end in chunks.values_list("id", "sequence", "start", "end")

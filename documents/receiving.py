@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Mapping
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from documents import jobs
 from documents.models import Collection, Document
@@ -16,7 +16,6 @@ DEFAULT_COLLECTION = "Documents"
 COLLECTION_CHARACTERS = 100
 
 
-@transaction.atomic
 def receive(
     stored: StoredFile,
     file_name: str,
@@ -26,18 +25,25 @@ def receive(
     title: str = "",
     reference: str = "",
 ) -> Document:
-    """Write the row of a stored file and queue the work on it."""
-    document = Document.objects.create(
-        id=stored.document_id,
-        collection=collection,
-        title=title or title_of(file_name),
-        file_name=file_name,
-        reference=reference,
-        size=stored.size,
-        stored_name=stored.stored_name,
-        created_by_id=created_by_id,
-    )
-    jobs.enqueue_ingest(document.id)
+    """Write the row of a stored file and queue the work on it. Raises Refused when the collection is being deleted."""
+    try:
+        with transaction.atomic():
+            document = Document.objects.create(
+                id=stored.document_id,
+                collection=collection,
+                title=title or title_of(file_name),
+                file_name=file_name,
+                reference=reference,
+                size=stored.size,
+                stored_name=stored.stored_name,
+                created_by_id=created_by_id,
+            )
+            connection.check_constraints()  # now, not at the commit: waits for whoever deletes the collection
+            jobs.enqueue_ingest(document.id)
+    except IntegrityError:
+        if Collection.objects.filter(pk=collection.pk).exists():
+            raise
+        raise Refused("The collection was deleted in the meantime. Choose another, then upload again.") from None
     return document
 
 

@@ -6,11 +6,11 @@ from uuid import UUID
 from django.conf import settings
 from django.urls import reverse
 
-from documents import models
+from documents import importing, models
 from documents.models import Document, Page
 from documents.receiving import collections_by_name
 from search import sources
-from search.sources import CollectionName, Source
+from search.sources import CollectionName, CorpusText, Source
 from tenants.database import connection
 
 
@@ -20,9 +20,13 @@ class DocumentSources:
     def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
         title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
         name = models.Collection._meta.get_field("name").reader()
-        rows = Document.objects.filter(pk__in=set(ids)).values_list(
-            "id", "title", "format", "collection_id", "collection__name"
-        )
+        with connection.cursor() as cursor:  # one array: a parameter for each id would end at 65,535
+            cursor.execute(
+                "SELECT d.id, d.title, d.format, c.id, c.name FROM documents_document d "
+                "JOIN documents_collection c ON c.id = d.collection_id WHERE d.id = ANY(%s)",
+                [list(ids)],
+            )
+            rows = cursor.fetchall()
         return {
             pk: Source(
                 id=pk,
@@ -50,10 +54,17 @@ class DocumentSources:
         ready = Document.objects.filter(state=Document.State.READY)
         if collections is not None:
             ready = ready.filter(collection_id__in=collections)
-        for document in ready.only("id", "title", "file_name", "reference").iterator(chunk_size=1000):
-            for name in {str(document.id), document.reference, document.file_name, document.title} - {""}:
-                named[name] = document.id if name not in named else None
+        reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
+        title = Document._meta.get_field("title").reader()
+        rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)
+        for pk, its_reference, its_file_name, its_title in rows:
+            names = {str(pk), reference(pk, its_reference), file_name(pk, its_file_name), title(pk, its_title)}
+            for name in names - {""}:
+                named[name] = pk if name not in named else None
         return {name: document_id for name, document_id in named.items() if document_id is not None}
+
+    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, created_by_id: int | None) -> int:
+        return len(importing.import_texts(texts, collection_name, created_by_id=created_by_id).documents)
 
 
 def connect() -> None:

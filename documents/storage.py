@@ -63,8 +63,10 @@ class IncomingFile:
         return StoredFile(self.document_id, self._stored_name, size)
 
     def discard(self) -> None:
-        self._raw.close()
-        self._part.unlink(missing_ok=True)
+        for path in (self._part, self._path):  # under its name when completing failed at the very end
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk refuses the rest of the buffer once more; the file is closed
+            self._raw.close()
 
 
 def store(document_id: UUID, pieces: Iterable[bytes]) -> StoredFile:
@@ -90,9 +92,10 @@ def read(document_id: UUID, stored_name: str) -> Iterator[bytes]:
 
 
 def remove(stored_names: Iterable[str]) -> None:
-    """Unlink files; those already gone are fine."""
+    """Unlink files; those already gone are fine, and a name that could not be one of ours names no file."""
     for name in stored_names:
-        _path(name).unlink(missing_ok=True)
+        with contextlib.suppress(FileMissing):
+            _path(name).unlink(missing_ok=True)
 
 
 def remove_orphans(known: Collection[str]) -> int:

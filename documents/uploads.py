@@ -6,12 +6,15 @@ the default everywhere, and the upload view alone brings `EncryptingUploadHandle
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.db import transaction
 from django.http import HttpRequest
 
 from documents import storage
@@ -75,7 +78,7 @@ class RefusingUploadHandler(FileUploadHandler):
 class EncryptingUploadHandler(FileUploadHandler):
     """Encrypts each file into the workspace's storage as it arrives, up to the size limit.
 
-    What the view does not `claim` is removed by `clean_up`: a refused form or a failed CSRF check leaves no file.
+    What has no committed row is removed by `clean_up`: a refused form or a failed CSRF check leaves no file.
     """
 
     chunk_size = 256 * 1024
@@ -112,9 +115,12 @@ class EncryptingUploadHandler(FileUploadHandler):
     def upload_interrupted(self) -> None:
         self.clean_up()
 
-    def claim(self, stored: StoredFile) -> None:
-        """A row has been written for this file: it stays."""
-        del self._unclaimed[stored.document_id]
+    @contextmanager
+    def keeping(self, stored: StoredFile) -> Iterator[None]:
+        """The transaction that writes the file's row. Once it is committed the file stays, whatever fails after that."""
+        with transaction.atomic():
+            transaction.on_commit(lambda: self._unclaimed.pop(stored.document_id))
+            yield
 
     def clean_up(self) -> None:
         self._drop()
@@ -122,6 +128,6 @@ class EncryptingUploadHandler(FileUploadHandler):
         self._unclaimed.clear()
 
     def _drop(self) -> None:
-        if self._incoming is not None:
-            self._incoming.discard()
-            self._incoming = None
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None:
+            incoming.discard()

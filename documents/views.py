@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.utils.http import content_disposition_header
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HTMX_STOP_POLLING
 
 from documents import erasing, jobs, ledger, storage
 from documents.forms import CollectionForm, FilterForm, UploadForm
@@ -35,7 +36,6 @@ PER_PAGE = 50
 CANNOT_BE_READ = (
     "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
 )
-STOP_POLLING = 286  # htmx: swap once more, then stop asking
 
 # ---------------------------------------------------------------- the list
 
@@ -50,7 +50,7 @@ def documents(request: HttpRequest) -> HttpResponse:
 @requires("read")
 def documents_rows(request: HttpRequest) -> HttpResponse:
     shown = _list(request)
-    return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else STOP_POLLING)
+    return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else HTMX_STOP_POLLING)
 
 
 def _list(request: HttpRequest) -> dict[str, object]:
@@ -117,14 +117,19 @@ def _upload(request: HttpRequest, handler: EncryptingUploadHandler) -> HttpRespo
         missing = RefusedFile("", "No file arrived. Choose at least one file, then upload again.")
         return _refused(request, form, handler.refused or [missing])
     collection = form.target()
-    added = []
+    added, refused = [], handler.refused
     for file in received:
-        added.append(receive(file.stored, file.name, collection, created_by_id=request.user.pk))
-        handler.claim(file.stored)
+        try:
+            with handler.keeping(file.stored):
+                added.append(receive(file.stored, file.name, collection, created_by_id=request.user.pk))
+        except Refused as reason:
+            refused.append(RefusedFile(file.name, str(reason)))
+    if not added:
+        return _refused(request, UploadForm(request.POST), refused)
     if _wants_json(request):
-        return _upload_answer(added, handler.refused)
-    if handler.refused:
-        return _upload_page(request, form, handler.refused, added=len(added), status=422)
+        return _upload_answer(added, refused)
+    if refused:
+        return _upload_page(request, form, refused, added=len(added), status=422)
     messages.success(request, f"{_files(len(added))} uploaded to “{collection.name}”.")
     return redirect("documents")
 
@@ -182,7 +187,7 @@ def document_status(request: HttpRequest, document_id: UUID) -> HttpResponse:
     shown = get_object_or_404(Document, pk=document_id)
     response = render(request, "documents/_status.html", {"document": shown})
     if not shown.is_unfinished:
-        response.status_code = STOP_POLLING
+        response.status_code = HTMX_STOP_POLLING
         response.headers["HX-Refresh"] = "true"
     return response
 

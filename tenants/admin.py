@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from tenants import mail, provisioning
+from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.models import Domain, Membership, OutgoingMail, Tenant, User
 
@@ -107,7 +108,10 @@ class OutgoingMailAdmin(admin.ModelAdmin):
 
     @admin.display(description="Link")
     def link_to_hand_over(self, message: OutgoingMail) -> str:
-        return format_html("<code>{}</code>", mail.link(message) or mail.body(message))
+        try:
+            return format_html("<code>{}</code>", mail.link(message) or mail.body(message))
+        except Tampered:
+            return "This message cannot be opened: it was changed, or the installation's key is another."
 
     def has_view_permission(self, request: HttpRequest, obj: OutgoingMail | None = None) -> bool:
         return bool(request.user.is_superuser)

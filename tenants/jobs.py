@@ -122,9 +122,9 @@ def is_in_flight(key: str, queue_name: str) -> bool:
 def held(queue_name: str = "ingest") -> frozenset[str]:
     """The current workspace's job ids, as given to `enqueue`, that wait or run: `in_flight` for many, asked once."""
     queue, prefix = django_rq.get_queue(queue_name), job_key("", current_tenant().id)
+    waiting = [key for key in queue.get_job_ids() if key.startswith(prefix)]  # first: what moves on meanwhile is seen twice
     started = (member.decode().partition(":")[0] for member in queue.connection.zrange(queue.started_job_registry.key, 0, -1))
     running = [key for key in started if key.startswith(prefix) and is_in_flight(key, queue_name)]
-    waiting = [key for key in queue.get_job_ids() if key.startswith(prefix)]
     return frozenset(key.removeprefix(prefix) for key in (*waiting, *running))
 
 
@@ -173,6 +173,16 @@ class TenantJob(Job):
             raise PermissionError(f"{self.func_name} is not a registered task")
         self._in_tenant(lambda: function(*self.args))
         return None  # results live in the database, never in Redis
+
+    def restore(self, raw_data: Any) -> Any:
+        """A job that cannot be read is no job: somebody else's writing in Redis must not end the worker."""
+        try:
+            return super().restore(raw_data)
+        except NoSuchJobError:
+            raise
+        except Exception as error:
+            self.connection.delete(self.key)
+            raise NoSuchJobError(f"job {self.id} cannot be read") from error
 
     def execute_success_callback(self, *args: Any) -> None:
         return

@@ -38,6 +38,8 @@ class ResolveTenant:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         connection.set_schema_to_public()
+        if "\0" in request.path_info:
+            return HttpResponseNotFound("Not found\n", content_type="text/plain")
         host = request.get_host().rpartition("@")[2]
         host = (host[: host.index("]") + 1] if host.startswith("[") else host.partition(":")[0]).lower().rstrip(".")
         address: dict[str, Any] | None = None
@@ -45,7 +47,7 @@ class ResolveTenant:
         if host in settings.HOSTS:
             if request.path_info.startswith(PREFIX):
                 slug, slash, rest = request.path_info[len(PREFIX) :].partition("/")
-                if not slash:
+                if not slash and slug:
                     return HttpResponseRedirect(f"{PREFIX}{slug}/")
                 address, script = {"tenant__slug": slug}, PREFIX + slug
                 request.path_info = "/" + rest
@@ -86,8 +88,7 @@ class ActivateTenant:
         if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
             # the body is read after this middleware has returned: each stream enters the tenant itself
             response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[arg-type]
-        if hasattr(request, "tenant"):
-            response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:

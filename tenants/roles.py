@@ -103,7 +103,9 @@ def prepare_database(admin: psycopg.Connection) -> None:
     """What needs an administrator inside the database: the extension, and what nobody but the operator may use."""
     admin.execute("CREATE EXTENSION IF NOT EXISTS vector")
     # without set_config and procedural languages an injected expression cannot change the role
-    for function in ("set_config(text, text, boolean)",):
+    # large objects would lie outside every schema
+    large_objects = ("lo_creat(integer)", "lo_create(oid)", "lo_from_bytea(oid, bytea)")
+    for function in ("set_config(text, text, boolean)", *large_objects):
         admin.execute(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC")
         admin.execute(
             sql.SQL(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {{}}").format(sql.Identifier(login_name("operator")))

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -107,6 +108,11 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
 # ---------------------------------------------------------------- inside a workspace
 
 
+def _may_offer(request: HttpRequest, role: str) -> bool:
+    """Whoever holds an invitation can become what it offers: an owner's is for owners to make, see, replace or withdraw."""
+    return bool(role != Role.OWNER or request.membership.role == Role.OWNER)  # type: ignore[attr-defined]
+
+
 def _members_page(request: HttpRequest, form: InviteForm | None = None, status: int = 200) -> HttpResponse:
     tenant = request.tenant  # type: ignore[attr-defined]
     can_manage = request.membership.can_manage  # type: ignore[attr-defined]
@@ -117,7 +123,9 @@ def _members_page(request: HttpRequest, form: InviteForm | None = None, status: 
         "memberships": memberships,
         # where mail is sent, only the mail carries the link: that it arrived is what verifies the address
         "invitations": [
-            (offer, "" if settings.MAIL_IS_CONFIGURED else people.link_of(offer)) for offer in invitations if offer.is_open
+            (offer, "" if settings.MAIL_IS_CONFIGURED or not _may_offer(request, offer.role) else people.link_of(offer))
+            for offer in invitations
+            if offer.is_open
         ],
         "form": form or InviteForm(),
         "can_manage": can_manage,
@@ -138,9 +146,16 @@ def invite(request: HttpRequest) -> HttpResponseBase:
     form = InviteForm(request.POST)
     if form.is_valid():
         try:
-            if form.cleaned_data["role"] == Role.OWNER and request.membership.role != Role.OWNER:  # type: ignore[attr-defined]
+            if not _may_offer(request, form.cleaned_data["role"]):
                 raise Refused("Only an owner can invite an owner.")
             with public_context():
+                earlier = Invitation.objects.filter(
+                    tenant=request.tenant,  # type: ignore[attr-defined]
+                    email=User.objects.normalize_email(form.cleaned_data["email"]),
+                    accepted_at=None,
+                )
+                if not all(_may_offer(request, offer.role) for offer in earlier):
+                    raise Refused("An owner has invited this person as owner: only an owner can change that.")
                 assert isinstance(request.user, User)  # a membership was found for it
                 people.invite(request.tenant, form.cleaned_data["email"], form.cleaned_data["role"], request.user)  # type: ignore[attr-defined]
         except Refused as refusal:
@@ -156,6 +171,8 @@ def invite(request: HttpRequest) -> HttpResponseBase:
 def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
     with public_context():
         offer = get_object_or_404(Invitation, pk=invitation_id, tenant=request.tenant, accepted_at=None)  # type: ignore[attr-defined]
+        if not _may_offer(request, offer.role):
+            raise PermissionDenied("Only an owner can withdraw the invitation of an owner.")
         offer.delete()
     messages.success(request, f"Withdrew the invitation of {offer.email}.")
     return redirect("members")

@@ -1,6 +1,9 @@
 """How gunicorn serves Cloister, in a container and under bin/up alike. Knows nothing of Django."""
 
 import os
+import re
+import socket
+import struct
 from contextlib import suppress
 from threading import Thread
 from typing import Any
@@ -18,14 +21,23 @@ timeout = 120  # seconds without a sign of life from the process, not the longes
 graceful_timeout = 10
 keepalive = 15
 control_socket_disable = True
+forwarder_headers = ""  # none of the client's headers names our paths
+
+# Seconds a connection may stand still while a thread reads from it or writes to it. Who sends a byte now and then is for
+# the reverse proxy to end (docs/configuration.md).
+STALLED_READ, STALLED_WRITE = 20, 60
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class AccessLogger(Logger):
-    """Leaves out of the log what works like a password: the secret part of links that let somebody in."""
+    """Leaves out of the log what works like a password: the secret part of links that let somebody in.
+
+    What would begin a line of its own, or speak to a terminal, is escaped.
+    """
 
     def atoms(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> dict[str, Any]:
         atoms: dict[str, Any] = super().atoms(resp, req, environ, request_time)
-        atoms["U"] = without_secrets(atoms["U"])
+        atoms["U"] = CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", without_secrets(atoms["U"]))
         return atoms
 
 
@@ -36,7 +48,10 @@ access_log_format = '%(t)s %(h)s "%(m)s %(U)s %(H)s" %(s)s %(B)s bytes %(M)s ms'
 
 
 def post_worker_init(worker: Any) -> None:
-    """Load the model beside the first requests, instead of with the first search."""
+    """Stalled connections end by themselves; the model is loaded beside the first requests, not with the first search."""
+    for listener in worker.sockets:  # what is accepted inherits it; Python's own time-out gunicorn sets aside
+        for option, seconds in ((socket.SO_RCVTIMEO, STALLED_READ), (socket.SO_SNDTIMEO, STALLED_WRITE)):
+            listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
     from search.embeddings import EmbeddingModelMissing, embedder
 
     def load() -> None:

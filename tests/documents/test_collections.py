@@ -1,15 +1,18 @@
 """Collections: made, renamed, deleted with what is in them; names unique without the database reading them."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 
+from documents import erasing
 from documents.models import Collection, Document
 from documents.receiving import collection_named, create_collection
+from search import indexing
 from tenants.context import workspace
 from tenants.errors import Refused
 from tests.factories import CollectionFactory, DocumentFactory
@@ -67,6 +70,40 @@ def test_delete_with_its_documents(
         assert list(Document.objects.values_list("id", flat=True)) == [kept.id]
     assert names(workspace_a) == ["Staying"]
     assert [found.name for found in listed()] == [kept.stored_name]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_documents_are_locked_before_the_index(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finishes a document locks its row, then the index: the other way round the two would wait for each other."""
+    free: list[int] = []
+
+    def look(ids: list[Any]) -> int:
+        with ThreadPoolExecutor(1) as other:
+            free.append(other.submit(rows_nobody_holds).result())
+        return 0
+
+    def rows_nobody_holds() -> int:
+        try:
+            with workspace(workspace_a), transaction.atomic():
+                return len(Document.objects.select_for_update(skip_locked=True))
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(erasing, "BATCH", 2)
+    monkeypatch.setattr(indexing, "remove", look)
+    with workspace(workspace_a):
+        going = CollectionFactory()
+        DocumentFactory.create_batch(5, collection=going)
+        assert erasing.delete_collection(going) == 5
+    assert free == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("in_workspace_a")
+def test_deleting_twice_at_once_is_no_mistake() -> None:
+    going = CollectionFactory()
+    DocumentFactory(collection=going)
+    assert erasing.delete_collection(Collection.objects.get(pk=going.pk)) == 1
+    assert erasing.delete_collection(going) == 0
 
 
 @pytest.mark.usefixtures("in_workspace_a")

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from documents import ingestion
-from documents.models import Document
+from documents.models import Document, Page
 from search.models import Chunk
 from tenants.context import workspace
 from tests.documents import files
@@ -111,3 +111,16 @@ def test_the_number_of_queries_does_not_grow_with_the_text(
     with django_assert_max_num_queries(len(few)):
         page = client_viewer.get(address(f"documents/{long.id}/")).content.decode()
     assert len(re.findall("page-passage-number", page)) > 3
+
+
+def test_a_page_moved_into_another_document_is_not_shown_as_its_own(
+    client_viewer: Client, address: Address, document: Document, workspace_a: Any, model_dir: Path
+) -> None:
+    with workspace(workspace_a):
+        other = DocumentFactory(content=b"Words of quite another document.")
+        ingestion.ingest(other.id)
+        Page.objects.filter(document=other).update(document=document, number=9)
+    client_viewer.raise_request_exception = False
+    answer = client_viewer.get(address(f"documents/{document.id}/?page=9"))
+    assert answer.status_code == 500
+    assert b"quite another" not in answer.content

@@ -6,8 +6,9 @@ import pytest
 from django.conf import LazySettings
 
 from documents import ingestion
-from documents.importing import ImportedText, import_folder, import_texts
+from documents.importing import import_folder, import_texts
 from documents.models import Document
+from search.sources import CorpusText
 from tenants.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("in_workspace_a")
@@ -59,7 +60,7 @@ def test_what_is_not_taken_is_named(folder: Path, settings: LazySettings) -> Non
 
 
 def test_texts(model_dir: Path) -> None:
-    items = [ImportedText("d1", "A title", "and its words"), ImportedText("d2", "", "words alone"), ImportedText("d3", "", "")]
+    items = [CorpusText("d1", "A title", "and its words"), CorpusText("d2", "", "words alone"), CorpusText("d3", "", "")]
     done = import_texts(items, "Corpus")
     assert import_texts(items, "Corpus").already == 3
     for document_id in done.documents:

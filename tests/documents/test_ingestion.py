@@ -1,11 +1,15 @@
 """Ingestion ends every document, can be cut off anywhere, and leaves each passage exactly once."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import count
+from threading import Event, current_thread
 from typing import Any
 
+import numpy as np
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from documents import erasing, ingestion, ledger, storage
 from documents.extraction.sandbox import SandboxUnavailable
@@ -13,6 +17,7 @@ from documents.models import Document, Page
 from documents.reasons import Reason
 from search import indexing
 from search.models import Chunk, IndexEntry, Terms
+from search.pool import pool
 from tests.documents import files
 from tests.factories import DocumentFactory
 
@@ -219,15 +224,58 @@ def test_deleted_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.M
     assert not Terms.objects.filter(pk=document.id).exists()
 
 
+def test_whoever_is_stopped_does_not_wait_for_the_batch_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the second batch it was found cancelled, while the third is with the model, which does not come back."""
+    document = DocumentFactory(content=LONG.encode())
+    model, ahead, release, calls = ingestion.embedder(), Event(), Event(), count(1)
+    embed, advance = model.embed, ledger.advance
+
+    def stuck(texts: Any) -> Any:
+        if next(calls) == 3:
+            ahead.set()
+            assert release.wait(20)
+        return embed(texts)
+
+    def stopped(document_id: Any, **values: Any) -> None:
+        if now(document).chunks_done:
+            assert ahead.wait(20)
+            raise ledger.Stopped
+        advance(document_id, **values)
+
+    monkeypatch.setattr(model, "embed", stuck)
+    monkeypatch.setattr(ledger, "advance", stopped)
+    began = time.monotonic()
+    try:
+        ingestion.ingest(document.id)
+        assert time.monotonic() - began < 10
+    finally:
+        release.set()
+    assert len(indexing.stored(document.id)) == ingestion.BATCH
+
+
+def test_the_thread_that_embeds_has_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    model, seen = ingestion.embedder(), set()
+    embed = model.embed
+
+    def watched(texts: Any) -> Any:
+        vectors = embed(texts)
+        seen.add((current_thread().name.partition("_")[0], hasattr(connections._connections, "default")))
+        return vectors
+
+    monkeypatch.setattr(model, "embed", watched)
+    ingestion.ingest(document.id)
+    assert_complete(document)
+    assert seen == {("embedding", False)}
+    assert hasattr(connections._connections, "default")
+
+
 class InThisThread:
     """An executor for a test that lies in one transaction: another thread, on its own connection, would see nothing."""
 
     def __init__(self, *_: Any, **__: Any) -> None: ...
 
-    def __enter__(self) -> "InThisThread":
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    def shutdown(self, **_: Any) -> None: ...
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -251,6 +299,28 @@ def interfere(stage: str, act: Callable[[], object], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(owner, name, interrupted)
 
 
+def test_the_cloak_outlives_a_first_batch_that_is_rolled_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else this process would go on to disguise by a rotation that nobody stored."""
+    pool().clear()
+    document = DocumentFactory(content=LONG.encode())
+    add = indexing.add
+
+    def die_after_it(*args: Any) -> None:
+        add(*args)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(indexing, "add", die_after_it)
+        with pytest.raises(Killed):
+            ingestion.ingest(document.id)
+    assert not Chunk.objects.exists()
+    used = indexing.live_cloak().rotation
+    pool().clear()
+    assert np.array_equal(indexing.live_cloak().rotation, used)
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
 def test_two_workers_never_work_on_one_document() -> None:
     """While another session holds the document's lock, nothing is touched."""
     document = DocumentFactory()
@@ -262,6 +332,8 @@ def test_two_workers_never_work_on_one_document() -> None:
         ingestion.ingest(document.id)
         assert now(document).state == State.QUEUED
     finally:
+        with other.cursor() as cursor:  # a session that ends lets go a moment later
+            cursor.execute("SELECT pg_advisory_unlock_all()")
         other.close()
     ingestion.ingest(document.id)
     assert_complete(document)

@@ -33,6 +33,18 @@ def test_a_lost_queue_is_rebuilt(workspace_a: Any, run_jobs: Callable[[], int], 
         assert Document.objects.filter(state=State.READY).count() == 3
 
 
+def test_redis_is_asked_once_however_many_documents_wait(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    redis = type(django_rq.get_queue("ingest").connection)
+    execute = redis.execute_command
+    with workspace(workspace_a):
+        DocumentFactory.create_batch(5)
+        assert jobs.queue_unfinished() == 5
+        monkeypatch.setattr(redis, "execute_command", lambda *args, **kwargs: asked.append(args[1]) or execute(*args, **kwargs))
+        assert jobs.queue_unfinished() == 0
+    assert len(asked) <= 3
+
+
 def test_a_job_queued_twice_does_no_harm(workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path) -> None:
     with workspace(workspace_a):
         document = DocumentFactory()

@@ -1,13 +1,13 @@
 """Who may do what with documents, on every address; what is not yours does not exist."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.test import Client
-from django.urls import get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver
 
-from documents import urls
+from documents import views
 from documents.models import Collection, Document
 from tenants.context import workspace
 from tests.factories import DocumentFactory
@@ -44,12 +44,31 @@ def path_of(route: str, document: Document) -> str:
     return route.format(document=document.id, collection=document.collection_id)
 
 
+def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
+    """Where in a workspace a view of this app answers, whichever urlconf says so."""
+    for entry in resolver.url_patterns:
+        path = prefix + str(entry.pattern)
+        if isinstance(entry, URLPattern):
+            if entry.callback.__module__ == views.__name__:
+                yield path
+        else:
+            yield from addresses(entry, path)
+
+
 def test_every_address_is_listed_here() -> None:
     listed = {
         path.replace("{document}", "<uuid:document_id>").replace("{collection}", "<uuid:collection_id>") for path, *_ in ROUTES
     }
-    assert {str(pattern.pattern) for pattern in urls.urlpatterns} == listed
-    assert get_resolver("workspace.urls_workspace")
+    found = list(addresses(get_resolver("workspace.urls_workspace")))
+    assert len(found) == len(set(found)) == len(listed)
+    assert set(found) == listed
+
+
+@pytest.mark.parametrize("route", sorted({route for route, *_ in ROUTES}))
+def test_every_method_is_listed_here(route: str, document: Document, client_owner: Client, workspace_a: Any) -> None:
+    listed = {method for path, method, _ in ROUTES if path == route}
+    for method in {"get", "post", "put", "patch", "delete"} - listed:
+        assert getattr(client_owner, method)(workspace_a.path + path_of(route, document)).status_code == 405
 
 
 @pytest.mark.parametrize(("route", "method", "least"), ROUTES)

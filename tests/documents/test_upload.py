@@ -1,8 +1,11 @@
 """Uploading: encrypted while received, one answer for the script and one for a browser without it."""
 
-import errno
 import io
+import os
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,11 @@ import django_rq
 import pytest
 from django.conf import LazySettings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
 from django.test import Client
 
-from documents import storage, uploads
-from documents.models import Document
+from documents import erasing, storage, uploads
+from documents.models import Collection, Document
 from documents.receiving import create_collection
 from tenants.context import workspace
 
@@ -30,6 +34,7 @@ def upload(client: Client, address: Address, *files: SimpleUploadedFile, **field
     return client.post(address("documents/upload/"), data, headers={"Accept": "application/json"})
 
 
+@pytest.mark.django_db(transaction=True)
 def test_it_works(client_editor: Client, editor: Any, address: Address, workspace_a: Any) -> None:
     answer = upload(client_editor, address, file("Größe 数据.pdf", b"%PDF-1.7 x"), file("b.txt"))
     assert answer.status_code == 200
@@ -90,6 +95,7 @@ def test_without_a_file_it_says_so(client_editor: Client, address: Address) -> N
     assert "No file arrived." in answer.content.decode()
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_size_limit_is_for_each_file(
     client_editor: Client, address: Address, settings: LazySettings, listed: Callable[[], list[Path]]
 ) -> None:
@@ -146,17 +152,104 @@ def test_a_broken_connection_leaves_no_file(client_editor: Client, address: Addr
     assert listed() == []
 
 
+@pytest.mark.parametrize("content", [b"some words", b"x" * 1_000_000], ids=["when it is completed", "while it is written"])
+@pytest.mark.parametrize("fitting", [0, 2])
 def test_a_full_disk_is_said_and_leaves_no_file(
-    client_editor: Client, address: Address, listed: Callable[[], list[Path]], monkeypatch: pytest.MonkeyPatch
+    fitting: int,
+    content: bytes,
+    client_editor: Client,
+    address: Address,
+    listed: Callable[[], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def full(self: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    """After `fitting` files, what is written goes to the kernel's own full device."""
+    original, opened = os.open, []
 
-    monkeypatch.setattr(storage.IncomingFile, "complete", full)
-    answer = upload(client_editor, address, file())
+    def filling(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if not str(path).endswith(storage.PART):
+            return original(path, flags, *args, **kwargs)
+        opened.append(path)
+        handle = original(path, flags, *args, **kwargs)
+        if len(opened) <= fitting:
+            return handle
+        os.close(handle)
+        return original("/dev/full", os.O_WRONLY)
+
+    monkeypatch.setattr(os, "open", filling)
+    answer = upload(client_editor, address, *[file(f"{n}.txt", content) for n in range(fitting + 2)])
+    assert len(opened) == fitting + 1
     assert answer.status_code == 507
     assert "no room left" in answer.json()["errors"][0]["message"]
     assert listed() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_fails_after_the_commit_leaves_the_file(
+    client_editor: Client, address: Address, workspace_a: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Putting the job in raises once the row is committed: the sweeper finds the row, and the row its file."""
+
+    def away(*args: Any) -> None:
+        raise ConnectionError("no queue")
+
+    monkeypatch.setattr("documents.jobs.enqueue_ingest", lambda document_id: transaction.on_commit(away))
+    with pytest.raises(ConnectionError, match="no queue"):
+        upload(client_editor, address, file(content=MARKER))
+    with workspace(workspace_a):
+        document = Document.objects.get()
+        assert b"".join(storage.read(document.id, document.stored_name)) == MARKER
+
+
+def test_a_row_that_is_not_written_leaves_no_file(
+    client_editor: Client, address: Address, listed: Callable[[], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any) -> None:
+        raise ConnectionError("no database")
+
+    monkeypatch.setattr("documents.jobs.enqueue_ingest", broken)
+    with pytest.raises(ConnectionError):
+        upload(client_editor, address, file())
+    assert listed() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_into_a_collection_that_is_being_deleted(
+    client_editor: Client, address: Address, workspace_a: Any, listed: Callable[[], list[Path]]
+) -> None:
+    """The upload waits for the deletion's lock, then says what happened."""
+    with workspace(workspace_a):
+        going = create_collection("Going").id
+    deleted, waited = threading.Event(), []
+
+    def delete() -> None:
+        try:
+            with workspace(workspace_a), transaction.atomic():
+                erasing.delete_collection(Collection.objects.get(pk=going))
+                deleted.set()
+                waited.append(until_somebody_waits())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        deletion = other.submit(delete)
+        assert deleted.wait(10)
+        answer = upload(client_editor, address, file(), collection=str(going))
+        deletion.result()
+    assert waited == [True]
+    assert answer.status_code == 422
+    assert "deleted in the meantime" in answer.json()["errors"][0]["message"]
+    assert listed() == []
+
+
+def until_somebody_waits() -> bool:
+    """Whether, within ten seconds, another session waits for a lock."""
+    for _ in range(200):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone() != (0,):
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def test_plaintext_is_never_on_disk_while_receiving(

@@ -43,6 +43,7 @@ def test_it_is_the_tenants_role_inside_and_the_public_role_outside(workspace_a):
     "CREATE TEMPORARY TABLE mine (id int)",
     "SELECT set_config('role', 'none', false)",
     "DO $$ BEGIN PERFORM 1; END $$",
+    "SELECT lo_from_bytea(0, 'x')",
     "SELECT pg_read_file('/etc/passwd')",
     "COPY tenants_tenant TO PROGRAM 'cat'",
 ])  # fmt: skip

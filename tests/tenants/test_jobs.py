@@ -1,5 +1,7 @@
 """Jobs: in their workspace or not at all, registered functions only, nothing private in Redis."""
 
+import contextlib
+
 import django_rq
 import pytest
 from django.db import connection
@@ -74,6 +76,25 @@ def test_a_forged_job_naming_a_system_function_is_refused(workspace_a, run_jobs,
     with pytest.raises(AssertionError, match="PermissionError"):
         run_jobs()
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("field", ["timeout", "created_at", "dependency_ids", "meta", "data", "retries_left", "started_at"])
+@pytest.mark.parametrize("registered", [False, True])
+def test_garbage_in_redis_does_not_end_the_worker(workspace_a, run_jobs, field, registered):
+    with workspace(workspace_a):
+        key = jobs.enqueue("tests.tenants.test_jobs.note", "garbage", job_id="garbage")
+        jobs.enqueue("tests.tenants.test_jobs.note", "good", job_id="good")
+    queue = django_rq.get_queue("default")
+    queue.connection.hset(f"rq:job:{key}", field, b"\xff zz")
+    if registered:
+        queue.connection.zadd(queue.started_job_registry.key, {f"{key}:x": 9e12})
+        jobs.release_jobs_of_dead_workers()
+    with workspace(workspace_a):
+        jobs.held("default")
+        jobs.in_flight("garbage", "default")
+    with contextlib.suppress(AssertionError):  # what could be read of it failed; the worker goes on
+        run_jobs()
+    assert ("alpha", "good") in seen
 
 
 def test_a_failure_leaves_no_content_in_redis(in_workspace_a, run_jobs):

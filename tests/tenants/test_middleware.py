@@ -41,6 +41,15 @@ def test_a_workspace_without_its_slash_is_redirected(client_owner):
     assert client_owner.get("/w/alpha")["Location"] == "/w/alpha/"
 
 
+@pytest.mark.parametrize("path", ["/w/%00/", "/w/alpha/s/%00/", "/workspaces/%00/opening/", "/w/"])
+def test_an_address_that_cannot_be_one_is_not_found(client_owner, path):
+    assert client_owner.get(path).status_code == 404
+
+
+def test_pages_of_the_signed_in_are_not_kept_outside_a_workspace_either(client_owner):
+    assert "no-store" in client_owner.get("/?all")["Cache-Control"]
+
+
 def test_a_pending_workspace_is_not_found(client_owner, workspace_a):
     Tenant.objects.filter(pk=workspace_a.pk).update(status="pending")
     assert client_owner.get("/w/alpha/").status_code == 404

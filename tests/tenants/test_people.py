@@ -97,6 +97,17 @@ def test_an_admin_makes_no_owner(person, workspace_a, sign_in):
     assert not Invitation.objects.exists()
 
 
+def test_an_owners_invitation_is_the_owners_alone(person, workspace_a, owner, client_owner, sign_in):
+    offer, link = invitation(workspace_a, owner, "boss@example.org", "owner")
+    admin = sign_in(person("admin", workspace_a))
+    assert link not in admin.get("/w/alpha/members/").content.decode()
+    assert link in client_owner.get("/w/alpha/members/").content.decode()
+    replaced = admin.post("/w/alpha/members/invite/", {"email": "Boss@example.org", "role": "viewer"})
+    assert replaced.status_code == 422
+    assert admin.post(f"/w/alpha/members/invitations/{offer.pk}/withdraw/").status_code == 403
+    assert Invitation.objects.get() == offer
+
+
 def test_the_last_owner_stays(client_owner, owner, workspace_a):
     response = client_owner.post(f"/w/alpha/members/{owner.pk}/remove/", follow=True)
     assert "at least one owner" in response.content.decode()
