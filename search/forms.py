@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django import forms
 
-from search.evaluation import judgments
+from search.evaluation import judgments, uploads
 from search.sources import sources
 
 MAX_QUESTION = 2000
@@ -60,24 +60,12 @@ class JudgmentsForm(forms.Form):
     file = forms.FileField(
         label="File",
         help_text="A .csv or .jsonl file, or a BEIR folder as .zip, up to "
-        f"{judgments.MAX_BYTES // 1024**2} MB. It is kept encrypted.",
+        f"{uploads.MAX_BYTES // 1024**2} MB. It is kept encrypted.",
         error_messages={"required": "Choose a file.", "empty": "The file is empty. Choose another."},
         widget=forms.ClearableFileInput(attrs={"accept": ".csv,.tsv,.jsonl,.ndjson,.json,.zip"}),
     )
     import_corpus = forms.BooleanField(
-        label="Also import the documents of a BEIR folder (corpus.jsonl) into a collection of that name", required=False
+        label="Also import the documents of a BEIR folder (corpus.jsonl) into a collection of that name",
+        help_text=f"Up to {judgments.MAX_CORPUS:,} documents.",
+        required=False,
     )
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean() or self.cleaned_data
-        upload = cleaned.get("file")
-        if upload is not None:
-            content = upload.read()
-            try:
-                cleaned["parsed"] = judgments.parse(upload.name, content)
-            except judgments.BadJudgments as error:
-                for mistake in error.mistakes:
-                    self.add_error("file", mistake)
-            else:
-                cleaned["content"] = content
-        return cleaned

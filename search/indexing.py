@@ -111,18 +111,23 @@ def remove(document_ids: Iterable[UUID]) -> int:
     """Delete everything the search has of these documents; returns how many passages that were."""
     _require_transaction()
     ids = list(document_ids)
-    if not Chunk.objects.filter(document_id__in=ids).exists() and not Terms.objects.filter(pk__in=ids).exists():
-        return 0
-    _raise_generation()
     with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM search_chunk WHERE document_id = ANY(%s)) "
+            "OR EXISTS (SELECT FROM search_terms WHERE document_id = ANY(%s))",
+            [ids, ids],
+        )
+        if cursor.fetchone() == (False,):
+            return 0
+        _raise_generation()
         for table in ("search_terms", "search_indexentry", "search_chunk"):
             cursor.execute(f"DELETE FROM {table} WHERE document_id = ANY(%s)", [ids])  # noqa: S608  # fixed names
         return cursor.rowcount
 
 
 def live_cloak() -> Cloak:
-    """The current workspace's cloak, made on first use and then kept in the pool."""
-    return pool().get(current_tenant().id, "cloak", LIVE_INDEX, lambda old: _load_cloak())
+    """The current workspace's cloak, kept in the pool. Made on first use, which must not be inside a transaction."""
+    return pool().get(current_tenant().id, "cloak", 0, lambda old: _load_cloak())
 
 
 def vector_text(vector: HalfVectors) -> str:
@@ -133,7 +138,8 @@ def vector_text(vector: HalfVectors) -> str:
 def _load_cloak() -> Cloak:
     kept = StoredCloak.objects.filter(index_id=LIVE_INDEX).first()
     if kept is None:
-        with transaction.atomic():
+        # Durable: rolled back with somebody's transaction it would live on in the pool and disguise what nobody can undo.
+        with transaction.atomic(durable=True):
             index = VectorIndex.objects.select_for_update().get(pk=LIVE_INDEX)
             kept = StoredCloak.objects.filter(index=index).first()
             if kept is None:

@@ -21,7 +21,7 @@ from search.embeddings import embedder
 from search.indexing import live_cloak, passage_id, vector_text
 from search.keywords import Mask, Scores, TermIndex
 from search.models import LIVE_INDEX, Chunk, Terms
-from search.pool import drop, pool
+from search.pool import pool
 from tenants.context import current_tenant
 
 # Cloaked candidates fetched so that the exact top 10 is among them: 0.999 of it in 200 of 5,000 passages, 0.997 in 200
@@ -165,14 +165,8 @@ def term_index() -> TermIndex:
     return pool().get(current_tenant().id, "terms", int(row[0]), _load_terms)
 
 
-def forget(tenant_id: UUID) -> None:
-    """Drop everything this process holds decrypted of a workspace: on freeze, suspension and erasure."""
-    drop(tenant_id)
-    forget_questions(tenant_id)
-
-
 def forget_questions(tenant_id: UUID) -> None:
-    """Drop the workspace's cached questions alone; what is measured must not come from a cache."""
+    """Drop a workspace's cached questions; what is measured must not come from a cache."""
     embedder().forget_queries(tenant_id.bytes)
 
 
@@ -181,16 +175,17 @@ def _embedded(text: str) -> Scores:
 
 
 def _load_terms(old: TermIndex | None) -> TermIndex:
-    """Bring an index up to date by what differs between its list of (document, generation) and the database's."""
+    """Bring an index up to date by what was published after its newest document, and what is there no more.
+
+    A generation is given under the index row's lock until its transaction ends: whatever was not seen has a higher one.
+    """
     known = {} if old is None else old.generations()
-    current = dict(Terms.objects.values_list("document_id", "generation"))
-    changed = [document for document, generation in current.items() if known.get(document) != generation]
+    current = set(Terms.objects.values_list("document_id", flat=True))
     read = Terms._meta.get_field("payload").reader()
     rows = Terms.objects.values_list("document_id", "collection_id", "generation", "payload")
-    if old is not None:
-        rows = rows.filter(document_id__in=changed) if changed else rows.none()
-    entries = [keywords.Entry(document, where, number, read(document, blob)) for document, where, number, blob in rows]
-    return (old or TermIndex()).updated(entries, known.keys() - current.keys())
+    newer = rows.filter(generation__gt=max(known.values(), default=-1))
+    entries = [keywords.Entry(document, where, number, read(document, blob)) for document, where, number, blob in newer]
+    return (old or TermIndex()).updated(entries, known.keys() - current)
 
 
 def _through_index(

@@ -24,6 +24,15 @@ class CollectionName:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusText:
+    """A text to become a document, under the name another system knows it by (in a BEIR corpus: `_id`, `title`, `text`)."""
+
+    reference: str
+    title: str
+    text: str
+
+
 class Sources(Protocol):
     def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
         """The documents among `ids` that exist, in a fixed number of queries."""
@@ -42,6 +51,10 @@ class Sources(Protocol):
 
         Of all documents, or those of `collections`. A name that could mean two documents is left out.
         """
+        ...
+
+    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, created_by_id: int | None) -> int:
+        """Queue texts as documents of a collection; returns how many were not there yet. Raises Refused."""
         ...
 
 

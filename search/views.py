@@ -45,7 +45,7 @@ def share(request: HttpRequest) -> HttpResponse:
         created_by_id=request.user.pk,
     )
     address = reverse("search-shared", args=[made.pk])
-    if _is_htmx(request):
+    if request.htmx:  # type: ignore[attr-defined]  # set by HtmxMiddleware
         return render(request, "search/_shared_link.html", {"link": request.build_absolute_uri(address)})
     return redirect(address)
 
@@ -94,9 +94,6 @@ def _searchable() -> dict[str, Any]:
 
 
 def _respond(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    template = "search/_results.html" if _is_htmx(request) else "search/search.html"
+    htmx = request.htmx  # type: ignore[attr-defined]  # set by HtmxMiddleware
+    template = "search/_results.html" if htmx else "search/search.html"
     return render(request, template, context, status=status)
-
-
-def _is_htmx(request: HttpRequest) -> bool:
-    return request.headers.get("HX-Request") == "true"

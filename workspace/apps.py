@@ -6,11 +6,6 @@ class WorkspaceConfig(AppConfig):
     name = "workspace"
     default = True
 
-    def ready(self) -> None:
-        from workspace import datasets
-
-        datasets.connect()
-
 
 class ConsoleConfig(admin.AdminConfig):
     """The Django admin as the staff console (workspace/console.py)."""

@@ -3,28 +3,17 @@
 The one place that knows documents and judgments at once.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
-from documents.importing import ImportedText, import_texts
+from documents.importing import import_texts
 from search.evaluation import runs
-from search.evaluation.judgments import CorpusText, DiskFolder, Parsed, corpus, parse_folder, register_corpus_importer
+from search.evaluation.judgments import DiskFolder, Parsed, corpus, parse_folder
 from search.models import JudgmentSet, Run
 from tenants.errors import Refused
 from workspace.waiting import until_final
 
 Say = Callable[[str], None]
-
-
-def import_corpus(texts: Iterable[CorpusText], name: str, created_by_id: int | None) -> int:
-    """Queue a corpus as documents of the collection `name`. Returns how many were not there yet."""
-    items = (ImportedText(text.reference, text.title, text.text) for text in texts)
-    return len(import_texts(items, name, created_by_id=created_by_id).documents)
-
-
-def connect() -> None:
-    """From AppConfig.ready(): a BEIR zip uploaded as judgments may bring its corpus."""
-    register_corpus_importer(import_corpus)
 
 
 def evaluate_dataset(path: Path, say: Say) -> Run:
@@ -33,8 +22,7 @@ def evaluate_dataset(path: Path, say: Say) -> Run:
         raise Refused(f"There is no folder {path}. Give one in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.")
     folder, name = DiskFolder(path), path.resolve().name
     parsed = parse_folder(folder)
-    items = (ImportedText(text.reference, text.title, text.text) for text in corpus(folder))
-    done = import_texts(items, name, progress=lambda n: say(f"queued {n} documents") if n % 200 == 0 else None)
+    done = import_texts(corpus(folder), name, progress=lambda n: say(f"queued {n} documents") if n % 200 == 0 else None)
     until_final(done.collection, say)
     return runs.evaluate(
         judgment_set_named(f"{name} ({parsed.split})", parsed), collection_id=done.collection.pk, on_progress=reporter(say)
@@ -65,5 +53,3 @@ def find_judgment_set(wanted: str | None) -> JudgmentSet:
 
 def reporter(say: Say) -> Callable[[int, int], None]:
     return lambda done, total: say(f"{done} of {total} questions") if done % 50 == 0 or done == total else None
-
-

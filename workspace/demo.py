@@ -136,4 +136,5 @@ def _heading(path: Path) -> str:
 def _add_judgments() -> None:
     """They name documents by file name, which a run resolves when it starts: the documents need not be ready now."""
     if not any(kept.name == JUDGMENTS_NAME for kept in JudgmentSet.objects.all()):
-        runs.create_judgment_set(JUDGMENTS_NAME, judgments.parse_csv(JUDGMENTS.read_text()))
+        with JUDGMENTS.open("rb") as file:
+            runs.create_judgment_set(JUDGMENTS_NAME, judgments.parse(JUDGMENTS.name, file))

@@ -8,16 +8,17 @@ import csv
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
+from search.sources import CorpusText
 from tenants.errors import Refused
 
-MAX_BYTES = 64 * 1024 * 1024  # of an upload; it is held in memory, since nothing may reach a disk in the clear
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 MAX_QUESTIONS = 20_000
 MAX_JUDGMENTS = 500_000
@@ -25,6 +26,8 @@ MAX_LINE = 5 * 1024 * 1024
 MAX_QUESTION = 2_000
 MAX_REFERENCE = 500
 MAX_GRADE = 100
+MAX_CORPUS = 2_000  # documents imported within a request, which holds them in memory; the command has neither limit
+MAX_CORPUS_CHARACTERS = 64_000_000
 SHOWN_MISTAKES = 20
 
 QUESTION_COLUMNS = ("question", "query", "text")
@@ -49,15 +52,6 @@ class JudgedQuestion:
     reference: str
     text: str
     judgments: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CorpusText:
-    """A document that came with the judgments."""
-
-    reference: str
-    title: str
-    text: str
 
 
 @dataclass
@@ -87,6 +81,9 @@ class _Reading:
     def question(self, line: int, reference: str, text: str, file: str = "") -> JudgedQuestion | None:
         text = " ".join(text.replace("\0", " ").split())
         key = reference or text
+        if len(reference) > MAX_REFERENCE:
+            self.mistake(line, f"the question's id is longer than {MAX_REFERENCE} characters.", file)
+            return None
         known = self.questions.get(key)
         if known is not None:
             if text and text != known.text:
@@ -140,27 +137,25 @@ class _Reading:
         return Parsed(judged, len(self.questions) - len(judged), split)
 
 
-def parse(name: str, content: bytes) -> Parsed:
+def parse(name: str, file: IO[bytes]) -> Parsed:
     """Judgments from an uploaded file, by the ending of its name. Raises BadJudgments."""
-    if len(content) > MAX_BYTES:
-        raise BadJudgments([f"The file is larger than {MAX_BYTES // 1024**2} MB."])
     kind = PurePosixPath(name).suffix.lower()
     if kind == ".zip":
-        with _opened_zip(content) as folder:
+        with _opened_zip(file) as folder:
             return parse_folder(folder)
     if kind in (".csv", ".tsv"):
-        return parse_csv(_decoded(content))
+        return _parse_csv(_lines(file))
     if kind in (".jsonl", ".ndjson", ".json"):
-        return parse_jsonl(_decoded(content))
+        return _parse_jsonl(_lines(file))
     raise BadJudgments(["Give a .csv, a .jsonl, or a BEIR folder as .zip."])
 
 
-def parse_csv(text: str) -> Parsed:
+def _parse_csv(lines: Iterator[str]) -> Parsed:
     """Columns question, document, and optionally grade (1 when missing) and question_id; comma, semicolon or tab."""
     reading = _Reading()
-    first = text.split("\n", 1)[0]
+    first = next(lines, "")
     delimiter = max(",;\t", key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
     try:
         header = [cell.strip().casefold() for cell in next(rows, [])]
         columns = {
@@ -194,10 +189,10 @@ def parse_csv(text: str) -> Parsed:
     return reading.finish()
 
 
-def parse_jsonl(text: str) -> Parsed:
+def _parse_jsonl(lines: Iterator[str]) -> Parsed:
     """One object a line: {"question", "document", "grade"} or {"question", "documents": [name or {document, grade}]}."""
     reading = _Reading()
-    for line, item in _objects(text.splitlines(), reading):
+    for line, item in _objects(lines, reading):
         question = reading.question(line, _text(item, ID_COLUMNS), _text(item, QUESTION_COLUMNS))
         if question is None:
             continue
@@ -221,31 +216,15 @@ def parse_jsonl(text: str) -> Parsed:
     return reading.finish()
 
 
-class Folder:
-    """A BEIR folder, on disk or in a zip: files by their name alone, wherever they lie in it."""
+class Folder(Protocol):
+    """A BEIR folder, on disk or in a zip."""
 
-    def names(self) -> list[str]:
-        raise NotImplementedError
+    def names(self) -> list[str]: ...
 
-    def open(self, name: str) -> IO[bytes]:
-        raise NotImplementedError
-
-    def find(self, ending: str) -> str | None:
-        found = [name for name in self.names() if PurePosixPath("/" + name).match(f"*/{ending}")]
-        return min(found, key=lambda name: (name.count("/"), name)) if found else None
-
-    def lines(self, name: str) -> Iterator[str]:
-        with self.open(name) as raw:
-            first = True
-            while line := raw.readline(MAX_LINE):
-                try:
-                    yield line.decode("utf-8-sig" if first else "utf-8").rstrip("\r\n")
-                except UnicodeDecodeError:
-                    raise BadJudgments([f"{name} is not UTF-8 text."]) from None
-                first = False
+    def open(self, name: str) -> IO[bytes]: ...
 
 
-class DiskFolder(Folder):
+class DiskFolder:
     def __init__(self, path: Path) -> None:
         if not path.is_dir():
             raise Refused(f"There is no folder {path}.")
@@ -258,7 +237,7 @@ class DiskFolder(Folder):
         return (self._path / name).open("rb")
 
 
-class ZipFolder(Folder):
+class ZipFolder:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
 
@@ -273,28 +252,36 @@ class ZipFolder(Folder):
         return self._archive.open(name)
 
 
+# What zipfile and the decompressors below it raise at bytes that are no zip, or one that was damaged.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, OverflowError, ValueError)
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}  # others may ask for as much memory as they like
+
+
 @contextmanager
-def _opened_zip(content: bytes) -> Iterator[ZipFolder]:
+def _opened_zip(file: IO[bytes]) -> Iterator[ZipFolder]:
+    """For reading alone: what is done inside must not raise errors of its own that look like a damaged zip."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with zipfile.ZipFile(file) as archive:
             if sum(member.file_size for member in archive.infolist()) > MAX_UNPACKED_BYTES:
                 raise BadJudgments([f"The zip holds more than {MAX_UNPACKED_BYTES // 1024**2} MB."])
             if any(member.flag_bits & 1 for member in archive.infolist()):
                 raise BadJudgments(["The zip is protected by a password."])
+            if any(member.compress_type not in _METHODS for member in archive.infolist()):
+                raise BadJudgments(["The zip is compressed in an unusual way. Make it again with the usual method, deflate."])
             yield ZipFolder(archive)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError) as error:
+    except _DAMAGED as error:
         raise BadJudgments([f"The zip cannot be read: it is damaged or of an unknown kind ({error})."]) from None
 
 
 def parse_folder(folder: Folder) -> Parsed:
     """queries.jsonl and one of qrels/*.tsv: test when there is one, else the only one or the first by name."""
     reading = _Reading()
-    queries = folder.find("queries.jsonl")
+    queries = _find(folder, "queries.jsonl")
     splits = sorted(name for name in folder.names() if PurePosixPath("/" + name).match("*/qrels/*.tsv"))
     if queries is None or not splits:
         missing = "queries.jsonl" if queries is None else "qrels/test.tsv"
         raise BadJudgments([f"There is no {missing}. A BEIR folder has queries.jsonl and qrels/test.tsv."])
-    for line, item in _objects(folder.lines(queries), reading, "queries.jsonl"):
+    for line, item in _objects(_lines_of(folder, queries), reading, "queries.jsonl"):
         reference = _text(item, ("_id", "id"))
         if not reference:
             reading.mistake(line, 'the question has no "_id".', "queries.jsonl")
@@ -302,7 +289,7 @@ def parse_folder(folder: Folder) -> Parsed:
             reading.question(line, reference, _text(item, ("text", "query", "question")), "queries.jsonl")
     split = next((name for name in splits if PurePosixPath(name).name == "test.tsv"), splits[0])
     file = PurePosixPath(split).name
-    for line, row in enumerate(folder.lines(split), start=1):
+    for line, row in enumerate(_lines_of(folder, split), start=1):
         cells = row.split("\t")
         if not row.strip() or (line == 1 and cells[-1].strip().casefold() in GRADE_COLUMNS):
             continue
@@ -319,11 +306,11 @@ def parse_folder(folder: Folder) -> Parsed:
 
 def corpus(folder: Folder) -> Iterator[CorpusText]:
     """The documents of a BEIR folder; none when it has no corpus.jsonl. Raises BadJudgments at the first bad line."""
-    name = folder.find("corpus.jsonl")
+    name = _find(folder, "corpus.jsonl")
     if name is None:
         return
     reading = _Reading()
-    for line, item in _objects(folder.lines(name), reading, "corpus.jsonl"):
+    for line, item in _objects(_lines_of(folder, name), reading, "corpus.jsonl"):
         reference = _text(item, ("_id", "id"))
         if not reference:
             reading.mistake(line, 'the document has no "_id".', "corpus.jsonl")
@@ -334,37 +321,51 @@ def corpus(folder: Folder) -> Iterator[CorpusText]:
         raise BadJudgments(reading.mistakes)
 
 
-# ---------------------------------------------------------------- a corpus that comes with judgments
-
-CorpusImporter = Callable[[Iterable[CorpusText], str, int | None], int]
-_importer: CorpusImporter | None = None
-
-
-def register_corpus_importer(importer: CorpusImporter) -> None:
-    """Called once by the app that can import documents: (texts, name, created_by_id) -> number queued."""
-    global _importer
-    _importer = importer
-
-
-def import_corpus(content: bytes, name: str, created_by_id: int | None) -> int:
-    """Offer the corpus of an uploaded BEIR zip to the registered importer; returns how many documents it queued."""
-    if _importer is None:
-        return 0
-    with _opened_zip(content) as folder:
-        texts = corpus(folder)
-        first = next(texts, None)
-        return 0 if first is None else _importer(chain([first], texts), name, created_by_id)
+def corpus_of(file: IO[bytes]) -> list[CorpusText]:
+    """The documents of an uploaded BEIR zip, when they are few enough for a request. Raises BadJudgments."""
+    texts, characters = [], 0
+    with _opened_zip(file) as folder:
+        for text in corpus(folder):
+            texts.append(text)
+            characters += len(text.text)
+            if len(texts) > MAX_CORPUS or characters > MAX_CORPUS_CHARACTERS:
+                raise BadJudgments(
+                    [
+                        f"The corpus has more than {MAX_CORPUS:,} documents or "
+                        f"{MAX_CORPUS_CHARACTERS // 1_000_000} million characters: too much for the page. Upload it without "
+                        "its documents, or have it imported on the server: manage.py evaluate --dataset FOLDER."
+                    ]
+                )
+    return texts
 
 
 # ---------------------------------------------------------------- reading
 
 
-def _decoded(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise BadJudgments([f"Line {line}: this is not UTF-8 text. Save the file as UTF-8."]) from None
+def _find(folder: Folder, ending: str) -> str | None:
+    """A file by its name alone, wherever it lies; the one least deep."""
+    found = [name for name in folder.names() if PurePosixPath("/" + name).match(f"*/{ending}")]
+    return min(found, key=lambda name: (name.count("/"), name)) if found else None
+
+
+def _lines_of(folder: Folder, name: str) -> Iterator[str]:
+    with folder.open(name) as raw:
+        yield from _lines(raw, PurePosixPath(name).name)
+
+
+def _lines(raw: IO[bytes], file: str = "") -> Iterator[str]:
+    """Lines with their ends, one at a time: whatever is read, no more than a line of it is held twice."""
+    number = 0
+    while line := raw.readline(MAX_LINE + 1):
+        number += 1
+        place = f"{file}, line {number}" if file else f"Line {number}"
+        if len(line) > MAX_LINE:
+            raise BadJudgments([f"{place}: the line is longer than {MAX_LINE // 1024**2} MB."])
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise BadJudgments([f"{place}: this is not UTF-8 text. Save the file as UTF-8."]) from None
+        yield from io.StringIO(text, newline="")  # old Macs end lines with a carriage return alone
 
 
 def _objects(lines: Iterable[str], reading: _Reading, file: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
@@ -373,6 +374,11 @@ def _objects(lines: Iterable[str], reading: _Reading, file: str = "") -> Iterato
             continue
         try:
             item = json.loads(line)
+            if "\\u" in line:
+                json.dumps(item, ensure_ascii=False).encode()  # half a surrogate pair cannot be encoded, nor stored
+        except UnicodeEncodeError:
+            reading.mistake(number, "this is not valid Unicode: half of a pair of \\u escapes is missing.", file)
+            continue
         except (ValueError, RecursionError):
             reading.mistake(number, "this is not JSON.", file)
             continue

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -25,10 +26,12 @@ CSV_COLUMNS = (
     "returned",
 )
 SHOWN = 10  # returned documents named per question
+GROUP = 200  # questions read and described together
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def to_json(run: Run) -> bytes:
+def as_json(run: Run) -> Iterator[str]:
+    """The report piece by piece; a question is a line."""
     report = {
         **run.figures,
         "run": str(run.pk),
@@ -38,29 +41,35 @@ def to_json(run: Run) -> bytes:
         "unresolved_references": run.unresolved,
         "configuration": run.configuration,
         "depth": DEPTH,
-        "questions": list(_rows(run)),
+        "questions": [],
     }
-    return json.dumps(report, ensure_ascii=False, indent=1).encode()
+    yield json.dumps(report, ensure_ascii=False, indent=1).removesuffix("]\n}")
+    for number, row in enumerate(_rows(run)):
+        yield (",\n  " if number else "\n  ") + json.dumps(row, ensure_ascii=False)
+    yield "\n ]\n}\n"
 
 
-def to_csv(run: Run) -> bytes:
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(CSV_COLUMNS)
-    for row in _rows(run):
-        expected = row.pop("expected")
-        writer.writerow(
-            [
-                _cell(value)
-                for value in (
-                    *(row[name] for name in CSV_COLUMNS[:8]),
-                    "; ".join(f"{judgment['reference']} ({judgment['grade']})" for judgment in expected),
-                    "; ".join(str(judgment["rank"] or "-") for judgment in expected),
-                    "; ".join(row["returned"]),
-                )
-            ]
-        )
-    return out.getvalue().encode("utf-8-sig")
+def as_csv(run: Run) -> Iterator[str]:
+    """The report line by line, with the mark by which spreadsheets know UTF-8."""
+    line = io.StringIO()
+    writer = csv.writer(line)
+    yield "\ufeff"
+    for cells in chain([CSV_COLUMNS], map(_cells, _rows(run))):
+        writer.writerow(cells)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    expected = row["expected"]
+    values = [
+        *(row[name] for name in CSV_COLUMNS[:8]),
+        "; ".join(f"{judgment['reference']} ({judgment['grade']})" for judgment in expected),
+        "; ".join(str(judgment["rank"] or "-") for judgment in expected),
+        "; ".join(row["returned"]),
+    ]
+    return [_cell(value) for value in values]
 
 
 def _cell(value: Any) -> Any:
@@ -71,20 +80,27 @@ def _cell(value: Any) -> Any:
 
 
 def _rows(run: Run) -> Iterator[dict[str, Any]]:
-    answers = list(Answer.objects.filter(run=run).select_related("question").order_by("question__ordinal"))
-    wanted = {UUID(item["document"]) for answer in answers for item in answer.returned[:SHOWN]}
-    titles = {pk: source.title for pk, source in sources().describe(wanted).items()}
-    for answer in answers:
-        question: Question = answer.question
-        yield {
-            "question_id": question.reference,
-            "question": question.text,
-            "ndcg@10": round(answer.ndcg, 4),
-            "mrr": round(answer.mrr, 4),
-            "recall@10": round(answer.recall_10, 4),
-            "recall@100": round(answer.recall_100, 4),
-            "exact_ndcg@10": round(answer.exact_ndcg, 4),
-            "latency_ms": round(answer.latency_ms, 2),
-            "expected": answer.expected,
-            "returned": [titles.get(UUID(item["document"]), item["document"]) for item in answer.returned[:SHOWN]],
-        }
+    """Every question in the order of the file, GROUP of them in memory at a time."""
+    found = Answer.objects.filter(run=run).select_related("question").order_by("question__ordinal")
+    seen = 0
+    while group := list(found.filter(question__ordinal__gt=seen)[:GROUP]):
+        wanted = {UUID(item["document"]) for answer in group for item in answer.returned[:SHOWN]}
+        titles = {pk: source.title for pk, source in sources().describe(wanted).items()}
+        yield from (_row(answer, titles) for answer in group)
+        seen = group[-1].question.ordinal
+
+
+def _row(answer: Answer, titles: dict[UUID, str]) -> dict[str, Any]:
+    question: Question = answer.question
+    return {
+        "question_id": question.reference,
+        "question": question.text,
+        "ndcg@10": round(answer.ndcg, 4),
+        "mrr": round(answer.mrr, 4),
+        "recall@10": round(answer.recall_10, 4),
+        "recall@100": round(answer.recall_100, 4),
+        "exact_ndcg@10": round(answer.exact_ndcg, 4),
+        "latency_ms": round(answer.latency_ms, 2),
+        "expected": answer.expected,
+        "returned": [titles.get(UUID(item["document"]), item["document"]) for item in answer.returned[:SHOWN]],
+    }

@@ -22,6 +22,7 @@ from search.sources import sources
 from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.jobs import enqueue, in_flight
+from tenants.locks import alone_with
 
 GROUP = 32  # questions that share one exact pass over the vectors
 MAX_ATTEMPTS = 5
@@ -72,15 +73,18 @@ def start(judgment_set: JudgmentSet, created_by_id: int | None = None) -> Run:
     """A new run, queued for the worker. Refused while another of the same set is unfinished."""
     if judgment_set.runs.exclude(state__in=Run.FINAL).exists():
         raise Refused("A run of these judgments is not finished yet. Wait for it, or cancel it.")
-    run = _create(judgment_set, created_by_id)
+    run = _new(judgment_set, created_by_id)
+    run.save(force_insert=True)
     _enqueue(run.pk)
     return run
 
 
 def evaluate(judgment_set: JudgmentSet, *, collection_id: UUID | None = None, on_progress: Progress | None = None) -> Run:
     """A new run, executed here and now; for commands. Searches one collection, or everything. Returns it final."""
-    run = _create(judgment_set, None, collection_id)
-    execute(run.pk, on_progress=on_progress)
+    run = _new(judgment_set, None, collection_id)
+    with alone_with(run.pk):  # before the row can be seen: the worker's sweep takes up what has no job
+        run.save(force_insert=True)
+        execute(run.pk, on_progress=on_progress)
     run.refresh_from_db()
     return run
 
@@ -106,7 +110,13 @@ def resume_unfinished() -> int:
 
 
 def execute(run_id: UUID, *, on_progress: Progress | None = None) -> None:
-    """Answer what is not answered yet, then compute the figures. Does nothing when the run is final."""
+    """Answer what is not answered yet, then compute the figures. Does nothing when the run is final, or somebody else's."""
+    with alone_with(run_id) as alone:
+        if alone:
+            _execute(run_id, on_progress)
+
+
+def _execute(run_id: UUID, on_progress: Progress | None) -> None:
     claimed = Run.objects.filter(pk=run_id).exclude(state__in=Run.FINAL)
     if not claimed.update(state=Run.State.RUNNING, attempts=F("attempts") + 1):
         return
@@ -122,9 +132,10 @@ def execute(run_id: UUID, *, on_progress: Progress | None = None) -> None:
         raise
 
 
-def _create(judgment_set: JudgmentSet, created_by_id: int | None, collection_id: UUID | None = None) -> Run:
+def _new(judgment_set: JudgmentSet, created_by_id: int | None, collection_id: UUID | None = None) -> Run:
+    """A run that is not stored yet, with what it will be measured under."""
     index = VectorIndex.objects.get(pk=LIVE_INDEX)
-    return Run.objects.create(
+    return Run(
         judgment_set=judgment_set,
         created_by_id=created_by_id,
         collection_id=collection_id,
@@ -199,6 +210,8 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
             began = time.perf_counter()
             results = search(text, collections=collections, limit=metrics.DEPTH)
             timed.append((results.hits, 1000 * (time.perf_counter() - began)))
+            if not _advance(run_id, done):
+                return False
         exact = search_exactly([text for _, text in group], collections=collections, limit=metrics.DEPTH)
         for (pk, _), (hits, latency), reference in zip(group, timed, exact, strict=True):
             answer = _answer(run, pk, judged[pk], hits, reference.hits, latency)
@@ -206,10 +219,14 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
             done += 1
             if on_progress is not None:
                 on_progress(done, len(questions))
-        running = Run.objects.filter(pk=run_id, state=Run.State.RUNNING)
-        if not running.update(questions_done=done):
-            return False
+            if not _advance(run_id, done):
+                return False
     return True
+
+
+def _advance(run_id: UUID, done: int) -> bool:
+    """Show how far the run is; False when it is not running any more: cancelled, or deleted."""
+    return bool(Run.objects.filter(pk=run_id, state=Run.State.RUNNING).update(questions_done=done))
 
 
 def _judged(question_ids: list[UUID], names: _Names) -> dict[UUID, list[tuple[str, UUID | None, int]]]:

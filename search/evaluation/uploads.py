@@ -6,7 +6,7 @@ from typing import IO, Any
 from django.core.files.uploadedfile import InMemoryUploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
-from search.evaluation.judgments import MAX_BYTES
+MAX_BYTES = 64 * 1024 * 1024
 
 
 class MemoryUploadHandler(FileUploadHandler):

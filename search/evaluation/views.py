@@ -5,22 +5,21 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import OuterRef, Subquery
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django_htmx.http import HTMX_STOP_POLLING
 
-from search.evaluation import judgments, reports, runs
-from search.evaluation.uploads import MemoryUploadHandler
+from search.evaluation import judgments, reports, runs, uploads
 from search.forms import JudgmentsForm
 from search.models import Answer, JudgmentSet, Run
 from search.sources import Source, sources
 from tenants.errors import Refused
 from tenants.permissions import requires
 
-STOP_POLLING = 286
 QUESTIONS_PAGE = 50
 RETURNED_SHOWN = 20
 ORDERS = {"ordinal": "question__ordinal", "worst": "ndcg", "best": "-ndcg", "slowest": "-latency_ms"}
@@ -37,34 +36,41 @@ def judgment_sets(request: HttpRequest) -> HttpResponse:
     return render(request, "evaluation/judgment_sets.html", {"rows": rows})
 
 
-@csrf_exempt  # the upload handler must be in place before anything reads the body; the inner view is protected
+@csrf_exempt  # the check reads the body: it is made inside, once the handler that keeps files off the disk is in place
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+@requires("judge")
 def upload(request: HttpRequest) -> HttpResponseBase:
-    handler = MemoryUploadHandler(request)
+    handler = uploads.MemoryUploadHandler(request)
     request.upload_handlers = [handler]
     return _upload(request, handler)
 
 
 @csrf_protect
-@never_cache
-@require_http_methods(["GET", "HEAD", "POST"])
-@requires("judge")
-def _upload(request: HttpRequest, handler: MemoryUploadHandler) -> HttpResponse:
+def _upload(request: HttpRequest, handler: uploads.MemoryUploadHandler) -> HttpResponse:
     if request.method != "POST":
         return render(request, "evaluation/upload.html", {"form": JudgmentsForm()})
     form = JudgmentsForm(request.POST, request.FILES)
     if not form.is_valid():
         if handler.too_large:
             form.errors.pop("file", None)
-            form.add_error("file", f"The file is larger than {judgments.MAX_BYTES // 1024**2} MB. Split it.")
+            form.add_error("file", f"The file is larger than {uploads.MAX_BYTES // 1024**2} MB. Split it.")
         return render(request, "evaluation/upload.html", {"form": form}, status=422)
-    name, parsed = form.cleaned_data["name"], form.cleaned_data["parsed"]
+    name, file = form.cleaned_data["name"], form.cleaned_data["file"]
     queued = 0
-    if form.cleaned_data["import_corpus"] and form.cleaned_data["file"].name.lower().endswith(".zip"):
-        try:
-            queued = judgments.import_corpus(form.cleaned_data["content"], name, request.user.pk)
-        except Refused as error:
-            form.add_error("file", str(error))
-            return render(request, "evaluation/upload.html", {"form": form}, status=422)
+    try:
+        parsed = judgments.parse(file.name, file)
+        if form.cleaned_data["import_corpus"] and file.name.lower().endswith(".zip"):
+            file.seek(0)
+            texts = judgments.corpus_of(file)
+            queued = sources().import_texts(texts, name, request.user.pk) if texts else 0
+    except judgments.BadJudgments as error:
+        for mistake in error.mistakes:
+            form.add_error("file", mistake)
+    except Refused as error:
+        form.add_error("name", str(error))
+    if form.errors:
+        return render(request, "evaluation/upload.html", {"form": form}, status=422)
     made = runs.create_judgment_set(name, parsed, request.user.pk)
     said = f"{len(parsed.questions):,} questions with {parsed.judgments:,} judgments added."
     if parsed.unjudged:
@@ -88,11 +94,13 @@ def judgment_set(request: HttpRequest, set_id: UUID) -> HttpResponse:
         "questions": questions,
         "runs": made.runs.order_by("-created_at")[:50],
         "has_unfinished_run": made.runs.exclude(state__in=Run.FINAL).exists(),
-        "unresolved": runs.unresolved_references(made),
+        "measured": made.runs.filter(state=Run.State.READY).order_by("-created_at").first(),
         "page": page,
         "pages": pages,
         "first": first + 1,
     }
+    if "unresolved" in request.GET:  # reads the names of every document: only when somebody asks
+        context["unresolved"] = runs.unresolved_references(made)
     return render(request, "evaluation/judgment_set.html", context)
 
 
@@ -138,7 +146,7 @@ def status(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """What the run's page polls while the run is unfinished."""
     current = _run(run_id)
     context = _run_context(request, current)
-    code = STOP_POLLING if current.is_final else 200
+    code = HTMX_STOP_POLLING if current.is_final else 200
     return render(request, "evaluation/_run.html", context, status=code)
 
 
@@ -179,16 +187,16 @@ def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpRespo
 @never_cache
 @require_GET
 @requires("read")
-def export(request: HttpRequest, run_id: UUID, kind: str) -> HttpResponse:
+def export(request: HttpRequest, run_id: UUID, kind: str) -> HttpResponseBase:
     current = _run(run_id)
     if kind not in ("json", "csv") or current.state != Run.State.READY:
         raise Http404
-    body, media = (
-        (reports.to_json(current), "application/json")
+    pieces, media = (
+        (reports.as_json(current), "application/json")
         if kind == "json"
-        else (reports.to_csv(current), "text/csv; charset=utf-8")
+        else (reports.as_csv(current), "text/csv; charset=utf-8")
     )
-    response = HttpResponse(body, content_type=media)
+    response = StreamingHttpResponse(pieces, content_type=media)
     response["Content-Disposition"] = f'attachment; filename="evaluation-{current.pk}.{kind}"'
     response["X-Content-Type-Options"] = "nosniff"
     return response

@@ -3,6 +3,7 @@
 import os
 import threading
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from search import indexing
 from search.embeddings import Embedder
 from search.indexing import IncompleteDocument, OutsideTransaction, Passage, passage_id
 from search.models import LIVE_INDEX, Chunk, IndexEntry, StoredCloak, Terms, VectorIndex
+from search.pool import pool
 from search.querying import search, term_index
+from search.sources import sources
 from tests.search.conftest import publish, remove, store
 
 pytestmark = pytest.mark.django_db
@@ -138,7 +141,6 @@ def test_an_update_touches_only_what_changed(handbook: dict[str, Document], monk
 
 @pytest.mark.django_db(transaction=True)
 def test_the_cloak_is_made_once_however_many_ask(in_workspace_a: Any, workspace_a: Any):
-    from search.pool import Pool
     from tenants.context import workspace
 
     assert not StoredCloak.objects.exists()
@@ -160,7 +162,22 @@ def test_the_cloak_is_made_once_however_many_ask(in_workspace_a: Any, workspace_
     assert len(rotations) == 4
     assert len(set(rotations)) == 1
     assert StoredCloak.objects.count() == 1
-    assert Pool(1, 1).statistics().loads == 0
+
+
+def test_no_cloak_is_made_in_a_transaction_that_may_be_rolled_back(in_workspace_a: Any):
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        indexing.live_cloak()
+    assert not StoredCloak.objects.exists()
+    made = indexing.live_cloak()
+    pool().clear()
+    with transaction.atomic():  # read it may be
+        np.testing.assert_array_equal(indexing.live_cloak().rotation, made.rotation)
+
+
+def test_one_statement_takes_more_documents_than_parameters(handbook: dict[str, Document]):
+    ids = [uuid4() for _ in range(70_000)]
+    assert remove(*ids, handbook["Printer"].id) == 1
+    assert sources().describe([*ids, handbook["Canteen"].id]).keys() == {handbook["Canteen"].id}
 
 
 def test_two_workspaces_have_different_cloaks(workspace_b: Any, in_workspace_a: Any):

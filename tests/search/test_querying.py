@@ -13,7 +13,6 @@ from documents.models import Document
 from search import querying, ranking
 from search.embeddings import Embedder
 from search.models import LIVE_INDEX
-from search.pool import pool
 from search.querying import NEAREST, OVER_FETCH_LARGE, search, search_exactly
 from tenants.context import workspace
 from tests.factories import CollectionFactory
@@ -183,14 +182,6 @@ def test_the_number_of_queries_does_not_depend_on_the_results(crowd: Callable[..
     with CaptureQueriesContext(connection) as captured:
         search("filler 0 2")
     assert len(captured) == 2, [query["sql"] for query in captured]
-
-
-def test_forgetting_a_workspace_empties_what_is_held(handbook: dict[str, Document], workspace_a: Any):
-    search("password")
-    assert pool().statistics().entries > 0
-    querying.forget(workspace_a.id)
-    assert pool().statistics().entries == 0
-    assert search("password").hits
 
 
 def test_exact_search_reads_in_blocks(crowd: Callable[..., list[Document]], monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,8 @@
 """Evaluation runs: figures, honesty about what is missing, cancelling, and going on after a kill."""
 
+import csv
+import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ from search.embeddings import Embedder
 from search.evaluation import reports, runs
 from search.evaluation.judgments import JudgedQuestion, Parsed
 from search.models import Answer, Judgment, JudgmentSet, Question, Run
+from search.sources import sources
 from tenants.errors import Refused
 from tests.factories import CollectionFactory
 from tests.search.conftest import store
@@ -94,7 +98,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(runs, "GROUP", 2)
-    run = runs._create(judged(), None)
+    run = runs.start(judged())
 
     def kill(done: int, total: int) -> None:
         if done == 3:
@@ -125,17 +129,77 @@ def test_a_finished_run_is_not_run_again(handbook: dict[str, Document], judged: 
     assert (run.finished_at, run.attempts) == (before, 1)
 
 
-def test_a_cancelled_run_stops(
-    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(runs, "GROUP", 1)
-    run = runs._create(judged(), None)
+def test_a_cancelled_run_stops(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    """At the next question, not at the next group of them."""
+    run = runs.start(judged())
     runs.execute(run.pk, on_progress=lambda done, total: runs.cancel(run) and None)
     run.refresh_from_db()
     assert run.state == Run.State.CANCELLED
     assert Answer.objects.filter(run=run).count() == 1
     assert run.figures == {}
     assert runs.cancel(run) is False
+
+
+def test_a_run_cancelled_while_it_asks_stops(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    run = runs.start(judged())
+    asked, original = [], runs.search
+
+    def ask(text: str, **options: Any) -> Any:
+        asked.append(text)
+        runs.cancel(run)
+        return original(text, **options)
+
+    monkeypatch.setattr(runs, "search", ask)
+    runs.execute(run.pk)
+    assert asked == ["warm up", "How do I quit?"]
+    assert not Answer.objects.exists()
+
+
+def test_progress_is_seen_question_by_question(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    run = runs.start(judged())
+    seen: list[int] = []
+    runs.execute(run.pk, on_progress=lambda *_: seen.append(Run.objects.get(pk=run.pk).questions_done))
+    assert seen == [0, 1, 2, 3]  # each is counted once its answer is stored
+
+
+def test_a_run_that_somebody_executes_is_left_alone(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
+    """`manage.py evaluate` has no job, so the worker's sweep queues its run beside it."""
+    run = runs.start(judged())
+    other = connection.copy()
+    try:
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s::bigint)", [int.from_bytes(run.pk.bytes[:8], "big", signed=True)])
+        runs.execute(run.pk)
+        run.refresh_from_db()
+        assert (run.state, run.attempts) == (Run.State.QUEUED, 0)
+    finally:
+        with other.cursor() as cursor:  # a session that ends lets go a moment later
+            cursor.execute("SELECT pg_advisory_unlock_all()")
+        other.close()
+    runs.execute(run.pk)
+    run.refresh_from_db()
+    assert run.state == Run.State.READY
+
+
+def test_the_command_has_its_run_before_anybody_can_see_it(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    original = Run.save
+
+    def save(run: Run, *args: Any, **options: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+            assert cursor.fetchone() == (1,)
+        original(run, *args, **options)
+
+    made = judged()
+    monkeypatch.setattr(Run, "save", save)
+    assert runs.evaluate(made).state == Run.State.READY
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (0,)
 
 
 def test_an_error_leaves_a_sentence_and_no_content(
@@ -145,7 +209,7 @@ def test_an_error_leaves_a_sentence_and_no_content(
         raise ValueError(f"secret {text}")
 
     monkeypatch.setattr(runs, "search", fail)
-    run = runs._create(judged(), None)
+    run = runs.start(judged())
     with pytest.raises(ValueError, match="secret"):
         runs.execute(run.pk)
     run.refresh_from_db()
@@ -178,7 +242,7 @@ def test_the_job_runs_it_and_a_lost_job_is_queued_again(
 
 
 def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
-    run = runs._create(judged(), None)
+    run = runs.start(judged())
     Run.objects.filter(pk=run.pk).update(attempts=runs.MAX_ATTEMPTS, state=Run.State.RUNNING)
     assert runs.resume_unfinished() == 0
     run.refresh_from_db()
@@ -186,15 +250,29 @@ def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged
 
 
 def test_reports_hold_every_question(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
-    import csv
-    import io
-    import json
-
     run = runs.evaluate(judged({"=HYPERLINK(1) fire alarm": {"Fire drill": 1}, "lunch": {"Canteen": 1}}))
-    report = json.loads(reports.to_json(run))
+    report = json.loads("".join(reports.as_json(run)))
     assert report["ndcg@10"] == run.figures["ndcg@10"]
     assert [item["question"] for item in report["questions"]] == ["=HYPERLINK(1) fire alarm", "lunch"]
     assert report["questions"][1]["returned"][0] == "Canteen"
-    rows = list(csv.DictReader(io.StringIO(reports.to_csv(run).decode("utf-8-sig"))))
+    rows = list(csv.DictReader(io.StringIO("".join(reports.as_csv(run)).removeprefix("\ufeff"))))
     assert rows[0]["question"].startswith("'=")  # a spreadsheet must not run it
     assert rows[1]["found_at_rank"] == "1"
+
+
+def test_reports_read_a_group_of_answers_at_a_time(
+    handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
+):
+    run = runs.evaluate(judged())
+    whole = list(reports.as_csv(run))
+    monkeypatch.setattr(reports, "GROUP", 3)
+    monkeypatch.setattr(reports, "SHOWN", 1)
+    described: list[int] = []
+    registered = sources()
+    original = registered.describe
+    monkeypatch.setattr(registered, "describe", lambda ids: described.append(len(ids)) or original(ids))
+    pieces = reports.as_json(run)
+    assert json.loads("".join(pieces))["questions"][3]["question"] == "where is my bike"
+    assert len(described) == 2
+    assert max(described) <= 3
+    assert len(whole) == 2 + 4

@@ -1,0 +1,149 @@
+"""Who may search, judge and run, on every address; what is not yours does not exist."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from documents.models import Document
+from search import urls
+from search.evaluation import runs
+from search.evaluation.judgments import JudgedQuestion, Parsed
+from search.models import JudgmentSet, Question, Run, SharedSearch
+from tenants.context import public_context
+from tenants.models import Tenant
+
+pytestmark = pytest.mark.django_db
+
+ROUTES = [  # address, method, the least role
+    ("", "get", "viewer"),
+    ("", "post", "viewer"),
+    ("s/", "post", "viewer"),
+    ("s/{shared_id}/", "get", "viewer"),
+    ("evaluation/", "get", "viewer"),
+    ("evaluation/upload/", "get", "editor"),
+    ("evaluation/upload/", "post", "editor"),
+    ("evaluation/{set_id}/", "get", "viewer"),
+    ("evaluation/{set_id}/delete/", "get", "editor"),
+    ("evaluation/{set_id}/delete/", "post", "editor"),
+    ("evaluation/{set_id}/run/", "post", "editor"),
+    ("evaluation/runs/{run_id}/", "get", "viewer"),
+    ("evaluation/runs/{run_id}/status/", "get", "viewer"),
+    ("evaluation/runs/{run_id}/cancel/", "post", "editor"),
+    ("evaluation/runs/{run_id}/{question_id}/", "get", "viewer"),
+    ("evaluation/runs/{run_id}/export.{kind}", "get", "viewer"),
+]
+CHANGING = [route for route in ROUTES if route[1] == "post"]
+ROLES = ["viewer", "editor", "admin", "owner"]
+
+
+@pytest.fixture
+def ids(handbook: dict[str, Document]) -> dict[str, Any]:
+    """A judgment set with a finished run, in workspace a, where the test is too."""
+    made = runs.create_judgment_set("Support", Parsed([JudgedQuestion("1", "Alarm?", {"Fire drill": 1})]))
+    shared = SharedSearch.objects.create(query={"q": "alarm", "collection": ""})
+    run = runs.evaluate(made)
+    question = Question.objects.get()
+    return {"set_id": made.pk, "run_id": run.pk, "question_id": question.pk, "kind": "csv", "shared_id": shared.pk}
+
+
+def ask(client: Client, address: str, method: str) -> Any:
+    with public_context():
+        given = {"q": "alarm", "name": "More", "file": SimpleUploadedFile("x.csv", b"question,document\nHow?,Canteen\n")}
+        return client.post(address, given) if method == "post" else client.get(address)
+
+
+def state() -> tuple[list[Any], ...]:
+    """Everything these addresses can change."""
+    return tuple(list(model.objects.order_by("pk").values()) for model in (JudgmentSet, Question, Run, SharedSearch))
+
+
+def test_every_address_is_listed_here() -> None:
+    patterns = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(pattern.pattern)) for pattern in urls.urlpatterns}
+    assert patterns == {route for route, *_ in ROUTES}
+
+
+@pytest.mark.parametrize(("route", "method", "least"), ROUTES)
+@pytest.mark.parametrize("role", ROLES)
+def test_roles(
+    route: str,
+    method: str,
+    least: str,
+    role: str,
+    ids: dict[str, Any],
+    workspace_a: Any,
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    with public_context():
+        client = sign_in(person(role, workspace_a))
+    before = state()
+    status = ask(client, workspace_a.path + route.format(**ids), method).status_code
+    if ROLES.index(role) >= ROLES.index(least):
+        assert status in (200, 286, 302)
+    else:
+        assert status == 403
+        assert state() == before
+
+
+@pytest.mark.parametrize(("route", "method", "least"), ROUTES)
+def test_a_stranger_gets_not_found(
+    route: str,
+    method: str,
+    least: str,
+    ids: dict[str, Any],
+    workspace_a: Any,
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    with public_context():
+        client = sign_in(person(None))
+    before = state()
+    assert ask(client, workspace_a.path + route.format(**ids), method).status_code == 404
+    assert state() == before
+
+
+@pytest.mark.parametrize(("route", "method", "least"), ROUTES)
+def test_who_is_not_signed_in_is_sent_to_sign_in(
+    route: str, method: str, least: str, ids: dict[str, Any], workspace_a: Any
+) -> None:
+    answer = ask(Client(), workspace_a.path + route.format(**ids), method)
+    assert answer.status_code == 302
+    assert "/accounts/login/" in answer["Location"]
+
+
+@pytest.mark.parametrize(("route", "method", "least"), [one for one in ROUTES if "{" in one[0]])
+def test_foreign_ids_are_not_found_like_ids_that_do_not_exist(
+    route: str,
+    method: str,
+    least: str,
+    ids: dict[str, Any],
+    person: Callable[..., Any],
+    sign_in: Callable[[Any], Client],
+) -> None:
+    with public_context():
+        elsewhere = Tenant.objects.get(slug="beta")
+        client = sign_in(person("owner", elsewhere))
+    unknown = {name: "nowhere" if name in ("kind", "shared_id") else UUID(int=1) for name in ids}
+    before = state()
+    for given in (ids, unknown):
+        assert ask(client, elsewhere.path + route.format(**given), method).status_code == 404
+    assert state() == before
+
+
+@pytest.mark.parametrize(("route", "method", "least"), CHANGING)
+def test_changes_are_made_by_a_form_of_ours_alone(
+    route: str, method: str, least: str, ids: dict[str, Any], workspace_a: Any, person: Callable[..., Any]
+) -> None:
+    """Not by following a link, and not by a form without the token."""
+    strict = Client(enforce_csrf_checks=True)
+    with public_context():
+        strict.force_login(person("owner", workspace_a), backend="allauth.account.auth_backends.AuthenticationBackend")
+    address, before = workspace_a.path + route.format(**ids), state()
+    ask(strict, address, "get")
+    assert ask(strict, address, "post").status_code == 403
+    assert state() == before
