@@ -22,6 +22,7 @@ from tenants.errors import Refused
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024
 MAX_QUESTIONS = 20_000
 MAX_JUDGMENTS = 500_000
+MAX_LINES = 5_000_000
 MAX_LINE = 5 * 1024 * 1024
 MAX_QUESTION = 2_000
 MAX_REFERENCE = 500
@@ -74,9 +75,11 @@ class _Reading:
         self._judgments = 0
 
     def mistake(self, line: int, problem: str, file: str = "") -> None:
+        """Remember it; with too many, stop reading: a small zip may hold millions of bad lines."""
         place = f"{file}, line {line}" if file else f"Line {line}"
-        if len(self.mistakes) < 10 * SHOWN_MISTAKES:
-            self.mistakes.append(f"{place}: {problem}")
+        self.mistakes.append(f"{place}: {problem}")
+        if len(self.mistakes) >= 5 * SHOWN_MISTAKES:
+            raise BadJudgments(self.mistakes)
 
     def question(self, line: int, reference: str, text: str, file: str = "") -> JudgedQuestion | None:
         text = " ".join(text.replace("\0", " ").split())
@@ -359,6 +362,8 @@ def _lines(raw: IO[bytes], file: str = "") -> Iterator[str]:
     while line := raw.readline(MAX_LINE + 1):
         number += 1
         place = f"{file}, line {number}" if file else f"Line {number}"
+        if number > MAX_LINES:
+            raise BadJudgments([f"{file or 'The file'} has more than {MAX_LINES:,} lines. Split it."])
         if len(line) > MAX_LINE:
             raise BadJudgments([f"{place}: the line is longer than {MAX_LINE // 1024**2} MB."])
         try:

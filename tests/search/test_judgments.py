@@ -302,3 +302,23 @@ def test_any_damage_to_a_zip_is_refused_in_words(kind: int, damage: list[tuple[i
     accepted("x.zip", bytes(content[:cut]))
     with suppress(BadJudgments):
         judgments.corpus_of(io.BytesIO(content))
+
+
+def test_reading_stops_when_there_are_too_many_mistakes():
+    """A zip of a few kilobytes may hold millions of bad lines: most of them are never looked at."""
+    looked_at = 0
+
+    def lines():
+        nonlocal looked_at
+        for looked_at in range(1, 1_000_000):  # noqa: B007
+            yield "x\n"
+
+    with pytest.raises(judgments.BadJudgments, match="And 80 more"):
+        judgments._parse_jsonl(lines())
+    assert looked_at == 100
+
+
+def test_a_file_of_blank_lines_has_an_end(monkeypatch):
+    monkeypatch.setattr(judgments, "MAX_LINES", 10)
+    with pytest.raises(judgments.BadJudgments, match="more than 10 lines"):
+        judgments.parse("x.jsonl", io.BytesIO(b"\n" * 11))
