@@ -3,6 +3,6 @@
 A bare time says nothing: every benchmark ends in a ratio, above 1 where the product is better.
 """
 
-from workspace.benchmarks.measuring import Comparison, Setting, alternate, median
+from workspace.benchmarks.measuring import Comparison, Setting, alternate, median, typical
 
-__all__ = ["Comparison", "Setting", "alternate", "median"]
+__all__ = ["Comparison", "Setting", "alternate", "median", "typical"]

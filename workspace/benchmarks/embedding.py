@@ -6,7 +6,7 @@ import numpy as np
 
 from search.embeddings import BATCH, Vectors, embedder
 from workspace.benchmarks import material
-from workspace.benchmarks.measuring import Comparison, Setting, alternate, median
+from workspace.benchmarks.measuring import Comparison, Setting, alternate, typical
 
 SIDES = {
     "product": "search.embeddings: OpenVINO and tokenizers, in the precision the processor is best at",
@@ -32,21 +32,21 @@ def run(say: Callable[[str], None], *, rounds: int = 3, texts: int = 256, questi
     given, asked = material.passages(texts), material.questions(questions)
     say(f"{len(given)} passages in batches of {BATCH}, {rounds} rounds")
     precision = {"precision": ours.precision, **_agreement(ours.embed(given), encode(given))}
-    product, reference = alternate(lambda: ours.embed(given), lambda: encode(given), rounds)
+    product, reference = typical(*alternate(lambda: ours.embed(given), lambda: encode(given), rounds))
     whole = Setting(
         f"passages in batches of {BATCH}",
-        len(given) / median(product),
-        len(given) / median(reference),
+        len(given) / product,
+        len(given) / reference,
         "higher",
         {"texts": len(given), **precision},
     )
     say(f"{len(asked)} questions one by one")
     agreement = _agreement(product_one_by_one(), np.stack([encode([question])[0] for question in asked]))
-    product, reference = alternate(product_one_by_one, lambda: [encode([question]) for question in asked], rounds)
+    product, reference = typical(*alternate(product_one_by_one, lambda: [encode([question]) for question in asked], rounds))
     single = Setting(
         "questions one by one",
-        len(asked) / median(product),
-        len(asked) / median(reference),
+        len(asked) / product,
+        len(asked) / reference,
         "higher",
         {"texts": len(asked), "precision": ours.precision, **agreement},
     )

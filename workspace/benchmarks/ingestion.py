@@ -15,7 +15,7 @@ from tenants.errors import Refused
 from tenants.jobs import worker_is_listening
 from tenants.provisioning import create_workspace
 from workspace.benchmarks import material
-from workspace.benchmarks.measuring import Comparison, Setting, median
+from workspace.benchmarks.measuring import Comparison, Setting, typical
 
 SIDES = {
     "product": "store encrypted, decrypt, extract in the sandbox, chunk, embed, encrypt, disguise, index (HNSW), publish",
@@ -55,7 +55,7 @@ def _compared(name: str, files: list[tuple[str, bytes]], say: Callable[[str], No
         passages += document.chunks_total
         say(f"{name}: {number} of {len(files)}, {document.chunks_total} passages, {product[-1] / reference[-1]:.2f}")
     detail = {"documents": len(files), "passages": passages, "bytes": sum(len(content) for _, content in files)}
-    return Setting(name, median(product), median(reference), "higher", detail)
+    return Setting(name, *typical(product, reference), "higher", detail)
 
 
 def _ingest(file_name: str, content: bytes) -> Document:

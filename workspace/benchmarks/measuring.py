@@ -11,7 +11,7 @@ median = statistics.median
 
 @dataclass(frozen=True)
 class Setting:
-    """One comparison. `product` and `reference` are medians in `unit`; `detail` is reported beside them."""
+    """One comparison. `product` and `reference` are what is typical, in `unit`; `detail` is reported beside them."""
 
     name: str
     product: float
@@ -54,6 +54,15 @@ class Comparison:
                 for setting in self.settings
             ],
         }
+
+
+def typical(product: Sequence[float], reference: Sequence[float]) -> tuple[float, float]:
+    """Of what was measured in turn, the pair with the median ratio.
+
+    A busy neighbour slows a pair, and the ratio of two medians would be that of different neighbours.
+    """
+    pairs = sorted(zip(product, reference, strict=True), key=lambda pair: pair[0] / pair[1])
+    return pairs[len(pairs) // 2]
 
 
 def alternate(product: Callable[[], Any], reference: Callable[[], Any], rounds: int) -> tuple[list[float], list[float]]:

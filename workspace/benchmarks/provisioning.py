@@ -10,7 +10,7 @@ from django.db import connections
 from tenants import provisioning
 from tenants.database import connection
 from tenants.models import Tenant
-from workspace.benchmarks.measuring import Comparison, Setting, alternate, median
+from workspace.benchmarks.measuring import Comparison, Setting, alternate, median, typical
 
 SIDES = {
     "product": "create_workspace: row, keys, schema by replayed SQL, role and grants, all committed",
@@ -27,7 +27,8 @@ def run(say: Callable[[str], None], *, rounds: int = 10, tenants: int = 0) -> Co
         product, reference = alternate(_create, _migrate, rounds)
     finally:
         _remove_migrated()
-    settings = [Setting("one workspace", 1000 * median(product), 1000 * median(reference), "lower")]
+    ours, theirs = typical(product, reference)
+    settings = [Setting("one workspace", 1000 * ours, 1000 * theirs, "lower")]
     if tenants:
         settings.append(_growth(say, tenants))
     return Comparison("provisioning", "ms", SIDES, settings)

@@ -9,11 +9,12 @@ from uuid import UUID
 import numpy as np
 
 from documents import ingestion
-from documents.importing import ImportedText, import_texts
+from documents.importing import import_texts
 from search.embeddings import embedder
 from search.indexing import live_cloak, vector_text
 from search.models import LIVE_INDEX, Chunk
 from search.querying import OVER_FETCH
+from search.sources import CorpusText
 from tenants.context import workspace
 from tenants.database import connection
 from tenants.errors import Refused
@@ -79,7 +80,7 @@ def _fill(passages: int, say: Callable[[str], None]) -> int:
     for number, (name, text) in enumerate(material.articles()):
         if stored >= passages:
             break
-        done = import_texts([ImportedText(str(number), name, text)], "Benchmark")
+        done = import_texts([CorpusText(str(number), name, text)], "Benchmark")
         for document in done.documents:
             ingestion.ingest(document)
         if number % 10 == 0:

@@ -4,8 +4,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path
 
 from tenants.permissions import requires
-from workspace.urls_workspace import *  # noqa: F403  # the error pages too
-from workspace.urls_workspace import urlpatterns as pages
+from workspace import urls_workspace
 
 EMPTY = "benchmark/empty/"
 
@@ -15,4 +14,6 @@ def empty(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
-urlpatterns: list[URLPattern | URLResolver] = [path(EMPTY, empty), *pages]
+urlpatterns: list[URLPattern | URLResolver] = [path(EMPTY, empty), *urls_workspace.urlpatterns]
+handler400, handler403 = urls_workspace.handler400, urls_workspace.handler403
+handler404, handler500 = urls_workspace.handler404, urls_workspace.handler500
