@@ -35,6 +35,7 @@ class Cipher:
         self.version = keyring.current_version(tenant)
         self._tenant = tenant.bytes
         self._aead: dict[int, AESGCM] = {}
+        self._begun: dict[tuple[bytes, tuple[str, ...]], bytes] = {}
 
     def _key(self, version: int) -> AESGCM:
         if version not in self._aead:
@@ -42,7 +43,13 @@ class Cipher:
         return self._aead[version]
 
     def _bound(self, header: bytes, context: tuple[str, ...]) -> bytes:
-        return length_prefixed(header, self._tenant, *[part.encode() for part in context])
+        """Header, tenant and context, length-prefixed; all but the last part is the same for every row of a column."""
+        common = (header, context[:-1])
+        begun = self._begun.get(common)
+        if begun is None:
+            begun = length_prefixed(header, self._tenant, *[part.encode() for part in context[:-1]])
+            self._begun[common] = begun
+        return begun + length_prefixed(context[-1].encode())
 
     def encrypt(self, context: tuple[str, ...], plaintext: bytes) -> bytes:
         header, nonce = HEADER.pack(FORMAT, AES_256_GCM, self.version), secrets.token_bytes(NONCE_BYTES)
