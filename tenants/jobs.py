@@ -280,8 +280,12 @@ class HotWorker(SimpleWorker):
         super().handle_job_failure(job, queue, started_job_registry, describe_exception(error) if error else "abandoned")
 
     def run_maintenance_tasks(self) -> None:
-        release_jobs_of_dead_workers()
-        super().run_maintenance_tasks()
+        """Between jobs, every half minute. What fails here is tried again then; it must not end the worker."""
+        try:
+            release_jobs_of_dead_workers()
+            super().run_maintenance_tasks()
+        except Exception as error:
+            logger.error("maintenance failed: %s", describe_exception(error))
         sweep()
 
 

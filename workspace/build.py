@@ -12,6 +12,7 @@ from pathlib import Path
 from workspace.embedded import Supervisor
 from workspace.installation import CHECKOUT, FileLock, Installation
 
+MANIFEST = "staticfiles.json"
 APPS = ("workspace", "documents", "search", "tenants")
 
 
@@ -37,7 +38,7 @@ def static_files_changed(installation: Installation) -> bool:
 
 
 def collect_static_files(installation: Installation, supervisor: Supervisor) -> None:
-    """Into a directory beside, then renamed: what is served is whole."""
+    """Into a directory beside, then moved in, the manifest last: a web server that runs keeps the files it knows."""
     with FileLock(installation.static.with_name("static.lock")):
         if not static_files_changed(installation):
             return
@@ -52,8 +53,11 @@ def collect_static_files(installation: Installation, supervisor: Supervisor) -> 
             cwd=CHECKOUT,
             log=installation.logs / "build.log",
         )
-        shutil.rmtree(installation.static, ignore_errors=True)
-        beside.rename(installation.static)
+        manifest = beside / MANIFEST
+        installation.static.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(beside, installation.static, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        manifest.replace(installation.static / MANIFEST)
+        shutil.rmtree(beside)
         _static_stamp(installation).write_text(sources)
 
 

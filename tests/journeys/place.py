@@ -1,10 +1,12 @@
-"""A workspace of a running installation: used by its people over HTTP, watched through the database by an administrator's eye."""
+"""A workspace of a running installation: used by its people over HTTP, watched by an administrator of the database."""
 
 import html
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -26,6 +28,12 @@ class Progress:
     chunks_done: int
     chunks_total: int
     attempts: int
+
+
+def files_below(directory: Path) -> Iterator[Path]:
+    """All files, also while others come and go."""
+    for parent, _, names in os.walk(directory):
+        yield from (Path(parent, name) for name in names)
 
 
 class Place:

@@ -201,7 +201,8 @@ def test_workspaces_never_mix_under_load(workspaces: dict[str, Stocked]) -> None
         return mixed
 
     with ThreadPoolExecutor(4) as pool:
-        running = [pool.submit(hammer, name, who) for name in "ab" for who in (workspaces[name].place.owner, workspaces[name].guest)]
+        people = [(name, who) for name, stocked in workspaces.items() for who in (stocked.place.owner, stocked.guest)]
+        running = [pool.submit(hammer, name, who) for name, who in people]
         assert [found.result() for found in running] == [[], [], [], []]
 
 
@@ -225,7 +226,7 @@ def web_login(workspaces: dict[str, Stocked]) -> Iterator[psycopg.Connection[Any
 
 
 def test_sql_from_inside_reaches_nothing_else(workspaces: dict[str, Stocked], web_login: psycopg.Connection[Any]) -> None:
-    a, b = workspaces["a"].place, workspaces["b"].place
+    b = workspaces["b"].place
     assert web_login.execute("SELECT count(*) FROM documents_document").fetchone() == (2,)
     tables = [name for (name,) in b.database.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = %s", [b.schema]

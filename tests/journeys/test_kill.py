@@ -3,7 +3,6 @@
 A stage is held by locking the table that ends it: the process waits there, is killed there, and no timing decides.
 """
 
-import json
 import os
 import re
 import signal
@@ -20,8 +19,9 @@ import pytest
 import redis
 import rq
 
+from tenants.keys.providers import Keystore
 from tests.journeys.conftest import MakePlace, revive
-from tests.journeys.place import Place
+from tests.journeys.place import Place, files_below
 from tests.journeys.visitor import PATIENCE, Visitor
 from tests.running import Running
 
@@ -230,7 +230,7 @@ def test_a_workspace_survives_the_worker_that_makes_it(running: Running, place: 
     running.wait(lambda: staff.get("/workspaces/half-made/opening/").path == "/w/half-made/", "the workspace", PATIENCE)
     assert place.query(made, schema, role) == [(1, 1)]
     assert place.query("SELECT count(*) FROM tenants_tenantkey WHERE tenant_id = %s", identity) == [(1,)]
-    assert json.loads((running.keys / f"{identity}.key").read_text())["state"] == "active"
+    running.wait(lambda: list(Keystore(running.keys).pending()) == [], "the wrapping key to be activated", PATIENCE)
     assert "Nothing can be found yet" in staff.get("/w/half-made/").text
 
 
@@ -302,7 +302,7 @@ def test_nothing_in_the_clear_is_left_behind(running: Running, place: Place) -> 
         waiting = place.waiters("search_chunk")
         kill_the_worker(running)
         for directory in (running.var, running.logs, Path("/dev/shm")):
-            for path in directory.rglob("*"):
+            for path in files_below(directory):
                 with suppress(OSError):
                     assert not path.is_file() or b"zarquonberry" not in path.read_bytes(), path
     wait_until_sessions_ended(place, waiting)

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -28,7 +27,7 @@ from tenants.keys.keyring import PURPOSES, derive, wrap_binding
 from tenants.keys.providers import NONCE_BYTES
 from tests.documents import files
 from tests.journeys.conftest import MakePlace
-from tests.journeys.place import Place
+from tests.journeys.place import Place, files_below
 from tests.journeys.visitor import PASSWORD, Visitor
 from tests.running import Running
 from workspace.embedded import postgres
@@ -115,9 +114,9 @@ class Everything:
         assert {path.name for path in logs.iterdir()} >= {"postgres.log", "redis.log"}
         ours = [data, queue, logs, self._running.var, self._running.logs]
         for directory_ in ours:
-            yield from directory_.rglob("*")
+            yield from files_below(directory_)
         for directory_ in (Path(tempfile.gettempdir()), Path("/dev/shm")):
-            for path in directory_.rglob("*"):
+            for path in files_below(directory_):
                 try:
                     recent = path.is_file() and path.stat().st_mtime >= self._since
                 except OSError:
@@ -241,18 +240,16 @@ def test_a_link_that_grants_access_is_nowhere(running: Running, planted: Place, 
 
 def test_no_key_lies_beside_what_it_opens(running: Running, planted: Place, everything: Everything) -> None:
     """Neither the wrapping keys, nor the workspace's key, nor what is derived from it."""
-    keys: dict[str, bytes] = {}
-    for path in running.keys.glob("*.key"):
-        keys[path.stem] = base64.b64decode(json.loads(path.read_text())["key"])
-    assert {"installation", str(planted.id)} <= keys.keys()
-    for tenant, version, wrapped in planted.query("SELECT tenant_id, version, wrapped FROM tenants_tenantkey"):
-        opened = AESGCM(keys[str(tenant)]).decrypt(
-            wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], wrap_binding(UUID(str(tenant)), version)
-        )
-        keys[f"{tenant} {version}"] = opened
-        for purpose in PURPOSES:
-            keys[f"{tenant} {purpose}"] = derive(opened, purpose.encode(), tenant.bytes, version.to_bytes(4, "big"))
-    assert found_in(everything, sorted({form for key in keys.values() for form in forms_of_bytes(key)})) == []
+    kept = [json.loads((running.keys / f"{name}.key").read_text()) for name in ("installation", planted.id)]
+    keys = [base64.b64decode(entry["key"]) for entry in kept]
+    rows = planted.query("SELECT version, wrapped FROM tenants_tenantkey WHERE tenant_id = %s", planted.id)
+    for version, wrapped in rows:
+        bound_to = wrap_binding(planted.id, version)
+        opened = AESGCM(keys[1]).decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], bound_to)
+        derived = [derive(opened, name.encode(), planted.id.bytes, version.to_bytes(4, "big")) for name in PURPOSES]
+        keys += [opened, *derived]
+    assert len(keys) == 3 + len(PURPOSES)
+    assert found_in(everything, sorted({form for key in keys for form in forms_of_bytes(key)})) == []
 
 
 def test_the_search_for_it_works(

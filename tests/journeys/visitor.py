@@ -1,5 +1,6 @@
-"""A person's HTTP client: cookies, CSRF, redirects, forms and uploads, and the bytes of an answer as they came. Knows addresses and
-forms alone, nothing of the code that serves them.
+"""A person's HTTP client: cookies, CSRF, redirects, forms and uploads, and the bytes of an answer as they came.
+
+Knows addresses and forms alone, nothing of the code that serves them.
 """
 
 import json

@@ -98,6 +98,11 @@ def test_a_path_cannot_forge_a_line_of_the_log():
     logger = gunicorn_config.AccessLogger(Config())
     response = type("Response", (), {"status": "200 OK", "sent": 1, "headers": []})()
     request = type("Request", (), {"headers": []})()
-    environ = {"RAW_URI": "/x", "PATH_INFO": "/x/\n2026 CRITICAL forged\x1b[31m", "REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1"}
+    environ = {
+        "RAW_URI": "/x",
+        "PATH_INFO": "/x/\n2026 CRITICAL forged\x1b[31m",
+        "REQUEST_METHOD": "GET",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+    }
     atoms = logger.atoms(response, request, environ, __import__("datetime").timedelta(seconds=1))
     assert atoms["U"] == "/x/\\x0a2026 CRITICAL forged\\x1b[31m"
