@@ -35,8 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 costs 100 ms a person
     settings.HOSTS.append("testserver")
     provider().create_installation_key()
-    if not hasattr(config, "workerinput"):  # once, not in every xdist worker
-        _prepare_cluster()
+    _prepare_cluster()
 
 
 def _prepare_cluster() -> None:

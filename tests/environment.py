@@ -17,13 +17,13 @@ if "DATABASE_URL" not in os.environ:
 
 home = Path(tempfile.mkdtemp(prefix="cloister-test-"))
 atexit.register(shutil.rmtree, home, ignore_errors=True)
-worker_number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) + 1
+REDIS_NUMBER = 1
 os.environ.setdefault("MODEL_DIR", str(ROOT / "var" / "model"))
 os.environ["CLOISTER_VAR"] = str(home / "var")
 os.environ["KEYS_DIR"] = str(home / "keys")
 os.environ["CLOISTER_LOGIN"] = "worker"
 url = os.environ["REDIS_URL"]
 if url.startswith("unix:"):
-    os.environ["REDIS_URL"] = re.sub(r"db=\d+", f"db={worker_number}", url)
+    os.environ["REDIS_URL"] = re.sub(r"db=\d+", f"db={REDIS_NUMBER}", url)
 else:
-    os.environ["REDIS_URL"] = re.sub(r"/\d+$", f"/{worker_number}", url)
+    os.environ["REDIS_URL"] = re.sub(r"/\d+$", f"/{REDIS_NUMBER}", url)
