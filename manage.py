@@ -11,5 +11,12 @@ if __name__ == "__main__":
         os.environ["CLOISTER_LOGIN"] = "operator"
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "workspace.settings")
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError
+    from redis.exceptions import ConnectionError as RedisUnreachable
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError as error:
+        sys.exit(f"PostgreSQL does not answer: {error}".strip() + "\nStart the server, or correct DATABASE_URL.")
+    except RedisUnreachable as error:
+        sys.exit(f"Redis does not answer: {error}".strip() + "\nStart the server, or correct REDIS_URL.")

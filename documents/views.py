@@ -58,6 +58,7 @@ def _list(request: HttpRequest) -> dict[str, object]:
     form = FilterForm(request.GET, collections=collections)
     chosen = form.chosen()
     found: QuerySet[Document] = Document.objects.filter(**chosen)
+    unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
     page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
     kept = {key: value for key, value in form.cleaned_data.items() if value}
@@ -68,7 +69,7 @@ def _list(request: HttpRequest) -> dict[str, object]:
         "rows_query": urlencode({**kept, "page": page.number}),
         "page": page,
         "rows": rows,
-        "unfinished": found.filter(state__in=Document.UNFINISHED).count(),
+        "unfinished": unfinished,
         "any_document": bool(rows) or Document.objects.exists(),
         "collections_total": len(collections),
     }

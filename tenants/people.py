@@ -5,7 +5,9 @@ from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.core import signing
+from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
+from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -16,9 +18,19 @@ from tenants.permissions import Role
 SALT = "tenants.invitation"
 
 
-def create_person(email: str, password: str | None, *, name: str = "", staff: bool = False) -> User:
-    """An account whose address counts as verified: the caller vouches for it. Raises Refused when it is taken."""
+def address(email: str) -> str:
+    """An e-mail address as it is stored. Raises Refused when it is none."""
     email = User.objects.normalize_email(email)
+    try:
+        validate_email(email)
+    except ValidationError:
+        raise Refused(f"{email!r} is no e-mail address.") from None
+    return email
+
+
+def create_person(email: str, password: str | None, *, name: str = "", staff: bool = False) -> User:
+    """An account whose address counts as verified: the caller vouches for it. Raises Refused when it is taken or none."""
+    email = address(email)
     try:
         with transaction.atomic():
             user = User.objects.create_user(email, password, name=name, is_staff=staff, is_superuser=staff)

@@ -37,6 +37,16 @@ def states(collection: Collection) -> dict[str, int]:
     return dict(sorted(counted))
 
 
+def failed(collection: Collection) -> list[dict[str, str]]:
+    """Which documents of a collection failed, why, and what to do."""
+    found = Document.objects.filter(collection=collection, state=Document.State.FAILED).order_by("created_at")
+    return [
+        {"name": document.reference or document.file_name, "reason": document.reason,
+         "message": f"{document.what_happened} {document.what_to_do}"}
+        for document in found
+    ]  # fmt: skip
+
+
 def until_final(collection: Collection, say: Callable[[str], None]) -> None:
     """Until no document of the collection is under way."""
 

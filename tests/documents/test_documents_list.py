@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.paginator import Paginator
 from django.test import Client
 from django.utils import timezone
 
@@ -102,3 +103,18 @@ def test_the_number_of_queries_does_not_grow(
             DocumentFactory(title=f"number {n}")
     with django_assert_max_num_queries(len(few)):
         client_viewer.get(address("documents/"))
+
+
+def test_a_document_that_becomes_ready_while_the_rows_are_read_is_asked_for_again(
+    client_viewer: Client, address: Address, documents: list[Document], workspace_a: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from documents import views
+
+    def paginator(found: Any, per_page: int) -> Any:
+        made = Paginator(list(found), per_page)  # the rows are read, and only now the last one becomes ready
+        Document.objects.filter(state__in=Document.UNFINISHED).update(state=Document.State.CANCELLED)
+        return made
+
+    monkeypatch.setattr(views, "Paginator", paginator)
+    assert client_viewer.get(address("documents/rows/")).status_code == 200
+    assert client_viewer.get(address("documents/rows/")).status_code == 286

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from io import StringIO
@@ -188,3 +190,44 @@ class TestDoctor:
         said = words("doctor")
         assert re.search(r"^ok +database +PostgreSQL", said, re.M)
         assert "Traceback" not in said
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+@pytest.mark.parametrize("command", [("create_admin", "nonsense"), ("create_workspace", "Lab", "--owner", "nonsense")])
+def test_an_owner_or_administrator_without_an_address_is_refused(command: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="no e-mail address"):
+        run(*command)
+    assert not User.objects.exists()
+    assert not Tenant.objects.filter(slug="lab").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DATABASE_URL", "postgresql://127.0.0.1:1/cloister", "PostgreSQL does not answer"),
+        ("REDIS_URL", "redis://127.0.0.1:1/0", "Redis does not answer"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_said_in_words(name: str, value: str, said: str) -> None:
+    command = (
+        ["list_workspaces"]
+        if name == "DATABASE_URL"
+        else ["shell", "-c", "from django.core.cache import cache; cache.get('x')"]
+    )
+    done = subprocess.run(
+        [sys.executable, "manage.py", *command], env=os.environ | {name: value}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert name in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_names_what_failed(workspace_a: Tenant, tmp_path: Path, model_dir: Path) -> None:
+    (tmp_path / "good.txt").write_text("Words that can be found.")
+    (tmp_path / "broken.pdf").write_bytes(b"%PDF-1.7 and nothing else")
+    answer = run("import_documents", str(tmp_path), "--workspace", "alpha", "--collection", "Mixed")
+    assert answer["states"] == {"failed": 1, "ready": 1}
+    assert [(each["name"], each["reason"]) for each in answer["failed"]] == [("broken.pdf", "damaged")]
+    assert "failed: broken.pdf: " in words("import_documents", str(tmp_path), "--workspace", "alpha", "--collection", "Mixed")

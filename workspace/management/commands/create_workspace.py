@@ -23,12 +23,13 @@ class Command(Base):
     def answer(self, *, name: str, slug: str | None, owner: str | None, **options: Any) -> dict[str, Any]:
         if not name.strip() or len(name) > 100:
             raise Refused("A workspace's name has 1 to 100 characters.")
+        email = people.address(owner) if owner else ""  # refused before anything is made
         tenant, created = create_workspace(name.strip(), slug or suggest_slug(name))
         made = {"id": str(tenant.id), "slug": tenant.slug, "schema": tenant.schema_name, "created": created}
-        if owner:
-            user = User.objects.filter(email=User.objects.normalize_email(owner)).first()
+        if email:
+            user = User.objects.filter(email=email).first()
             if user is None:
-                user = people.create_person(owner, None)
+                user = people.create_person(email, None)
                 made["owner_link"] = people.password_link(user)
             Membership.objects.get_or_create(user=user, tenant=tenant, defaults={"role": Role.OWNER})
         return made

@@ -7,7 +7,7 @@ from typing import Any
 from documents.importing import import_folder
 from tenants.context import workspace
 from workspace.commands import WorkspaceCommand
-from workspace.waiting import states, until_final
+from workspace.waiting import failed, states, until_final
 
 
 class Command(WorkspaceCommand):
@@ -31,6 +31,7 @@ class Command(WorkspaceCommand):
                 "queued": len(done.documents),
                 "already": done.already,
                 "states": states(done.collection),
+                "failed": failed(done.collection),
                 "refused": [{"name": refused.name, "message": refused.message} for refused in done.refused],
             }
 
@@ -38,4 +39,5 @@ class Command(WorkspaceCommand):
         states = ", ".join(f"{count} {state}" for state, count in answer["states"].items())
         counts = f"queued {answer['queued']}, there already {answer['already']}"
         lines = [f"{answer['collection']}: {counts}; now {states or 'empty'}."]
+        lines += [f"failed: {each['name']}: {each['message']}" for each in answer["failed"]]
         return "\n".join(lines + [f"not taken: {refused['name']}: {refused['message']}" for refused in answer["refused"]])
