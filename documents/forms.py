@@ -49,7 +49,10 @@ class UploadForm(forms.Form):
         names = dict(collection_choices()) if collections is None else collections
         chosen = self.fields["collection"]
         assert isinstance(chosen, forms.ChoiceField)
-        chosen.choices = [(str(key), name) for key, name in names.items()] or [("", DEFAULT_COLLECTION)]
+        # first, and so preselected, where a file goes without a choice: never by accident into somebody's collection
+        default = next((key for key, name in names.items() if name == DEFAULT_COLLECTION), "")
+        others = [(str(key), name) for key, name in names.items() if key != default]
+        chosen.choices = [(str(default), DEFAULT_COLLECTION), *others]
         chosen.error_messages["invalid_choice"] = "This collection no longer exists. Choose another."
 
     def target(self) -> Collection:

@@ -1,5 +1,6 @@
 """Collections: made, renamed, deleted with what is in them; names unique without the database reading them."""
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,3 +128,11 @@ def test_counts_in_a_fixed_number_of_queries(
     with django_assert_max_num_queries(16):
         page = client_viewer.get(address("collections/"))
     assert [(row.documents_total, row.documents_ready) for row in page.context["rows"]].count((1, 1)) == 5
+
+
+def test_a_file_goes_to_documents_unless_somebody_chooses(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        create_collection("Archive")
+    page = client_editor.get(address("documents/upload/")).content.decode()
+    names = re.findall(r"<option[^>]*>([^<]+)</option>", page)
+    assert names[:2] == ["Documents", "Archive"]
