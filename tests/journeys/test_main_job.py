@@ -214,6 +214,7 @@ def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: 
     # every format at once; the states change on the page that stands
     go_to(page, "Documents")
     page.evaluate("document.body.dataset.loaded = 'once'")
+    page.locator("form[data-dropzone] select[name=collection]").select_option(label="Parish papers")
     with place.held("documents_page"):
         page.locator("#id_files").set_input_files([payload(name) for name in SUBJECTS])
         expect(page.get_by_text(f"{len(SUBJECTS)} files uploaded")).to_be_visible()
