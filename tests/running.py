@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from workspace.embedded.account import prepare_child
+
 ROOT = Path(__file__).resolve().parent.parent
 REDIS_NUMBER = 3
 
@@ -83,7 +85,13 @@ class Running:
     def _start(self, name: str, command: list[str], kind: str, **environment: str) -> None:
         log = (self.logs / f"{name}.log").open("ab")
         self.processes[name] = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment(kind) | environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=self.environment(kind) | environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=prepare_child(None, signal.SIGTERM),  # a test run that is killed leaves nothing running
         )
         log.close()
 
