@@ -19,7 +19,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, t
 from django_rq.queues import DjangoRQ
 from redis.exceptions import RedisError
 from rq import SimpleWorker, Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 
@@ -284,6 +284,8 @@ class HotWorker(SimpleWorker):
         try:
             release_jobs_of_dead_workers()
             super().run_maintenance_tasks()
+        except StopRequested:  # SIGTERM came in between
+            raise
         except Exception as error:
             logger.error("maintenance failed: %s", describe_exception(error))
         sweep()
@@ -328,7 +330,7 @@ def sweep() -> None:
 def _guarded(sweeper: Callable[[], None]) -> None:
     try:
         sweeper()
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, StopRequested):
         raise
     except Exception as error:
         logger.error("%s failed: %s", sweeper.__qualname__, describe_exception(error))

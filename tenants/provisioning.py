@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.state import ProjectState
@@ -67,7 +68,7 @@ def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
     """The row of a workspace to come, pending, and its owner's membership. Raises Refused when the slug is taken."""
     try:
         SLUG(slug)
-    except Exception:
+    except ValidationError:
         raise Refused(f"{slug!r} cannot be an address. {SLUG.message}") from None
     tenant = Tenant(name=name, slug=slug)
     tenant.schema_name = f"tenant_{tenant.id.hex}"

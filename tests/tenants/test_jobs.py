@@ -161,3 +161,19 @@ def test_a_sweep_without_the_database_ends_quietly(workspace_a, monkeypatch):
 
     monkeypatch.setattr(jobs, "_public_sweepers", [away])
     jobs.sweep()
+
+
+def test_a_signal_that_comes_during_maintenance_stops_the_worker(workspace_a, monkeypatch):
+    from rq.exceptions import StopRequested
+
+    def stopped():
+        raise StopRequested
+
+    worker = jobs.new_worker()
+    monkeypatch.setattr(jobs, "release_jobs_of_dead_workers", stopped)
+    with pytest.raises(StopRequested):
+        worker.run_maintenance_tasks()
+    monkeypatch.undo()
+    monkeypatch.setattr(jobs, "_public_sweepers", [stopped])
+    with pytest.raises(StopRequested):
+        worker.run_maintenance_tasks()
