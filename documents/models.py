@@ -17,12 +17,48 @@ class Collection(models.Model):
     name = EncryptedTextField()
     name_digest = models.BinaryField(max_length=32, unique=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # Who may see it is decided in documents.access alone.
+    restricted = models.BooleanField(default=False, db_default=False)  # to owners and the members named
+    is_canary = models.BooleanField(default=False, db_default=False)  # nobody's: what the isolation self-test looks for
 
     class Meta:
         ordering: ClassVar[list[str]] = ["created_at"]
 
     def __str__(self) -> str:
         return f"collection {self.id}"
+
+
+class CollectionMember(models.Model):
+    """That a restricted collection is open to a member; people are known by number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    collection = models.ForeignKey(Collection, models.CASCADE, related_name="members")
+    user_id = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["collection", "user_id"], name="collection_member_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} in collection {self.collection_id}"
+
+
+class Usage(models.Model):
+    """What counts against the workspace's quotas, canaries left out. Row 1 is made by the migration and never goes.
+
+    Changed under its row's lock in the transaction that adds or removes documents, so that no two uploads share a place.
+    """
+
+    id = models.IntegerField(primary_key=True)
+    documents = models.BigIntegerField(default=0)
+    bytes = models.BigIntegerField(default=0)
+
+    class Meta:
+        verbose_name_plural = "usage"
+
+    def __str__(self) -> str:
+        return f"{self.documents} documents"
 
 
 class Document(models.Model):

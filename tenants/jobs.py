@@ -27,6 +27,7 @@ from tenants.context import NoTenant, current_tenant, workspace
 from tenants.database import connection
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
+from tenants.schemas import is_open
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,10 @@ class TenantJob(Job):
         try:
             if named == PUBLIC:
                 return run()
-            tenant = Tenant.objects.get(pk=UUID(named), status=Tenant.Status.ACTIVE)
+            tenant = Tenant.objects.filter(pk=UUID(named)).first()
+            if tenant is None or not is_open(tenant):
+                logger.info("%s is left: its workspace is not open; a sweeper brings it back when it is", self.id)
+                return None
             with workspace(tenant):
                 return run()
         finally:
@@ -319,7 +323,7 @@ def sweep() -> None:
         connection.set_schema_to_public()
         for sweeper in _public_sweepers:
             _guarded(sweeper)
-        for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE):
+        for tenant in filter(is_open, Tenant.objects.filter(status=Tenant.Status.ACTIVE)):
             with workspace(tenant):
                 for sweeper in _sweepers:
                     _guarded(sweeper)

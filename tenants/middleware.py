@@ -19,13 +19,17 @@ from django.http import (
     HttpResponseRedirect,
     StreamingHttpResponse,
 )
+from django.shortcuts import render
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 
+from tenants import schemas
 from tenants.database import connection
 from tenants.models import Domain, Membership, Tenant
 
 PREFIX = "/w/"
 PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
+
+UPGRADE_SECONDS = 30  # after which it is worth trying again
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
 
@@ -102,7 +106,7 @@ class ActivateTenant:
         membership = (
             Membership.objects.filter(
                 user_id=user.pk,
-                tenant__status=Tenant.Status.ACTIVE,
+                tenant__status__in=Tenant.MADE,
                 **request.workspace_address,  # type: ignore[attr-defined]
             )
             .select_related("tenant")
@@ -110,10 +114,26 @@ class ActivateTenant:
         )
         if membership is None:
             raise Http404
+        if closed := _closed(request, membership.tenant):
+            return closed
         request.membership = membership  # type: ignore[attr-defined]
         request.tenant = membership.tenant  # type: ignore[attr-defined]
         connection.set_tenant(membership.tenant)
         return None
+
+
+def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
+    """What members see of a workspace that cannot be entered now; None when it can. A part of a page loads it whole."""
+    if schemas.is_open(tenant):
+        return None
+    suspended = tenant.status == Tenant.Status.SUSPENDED
+    template, status = ("workspaces/suspended.html", 403) if suspended else ("workspaces/upgrading.html", 503)
+    response = render(request, template, {"tenant": tenant}, status=status)
+    if not suspended:
+        response.headers["Retry-After"] = str(UPGRADE_SECONDS)
+    if request.headers.get("HX-Request"):
+        response.headers["HX-Refresh"] = "true"
+    return response
 
 
 def _within(tenant: Tenant, pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -86,7 +86,11 @@ class Tenant(TenantMixin):
     class Status(models.TextChoices):
         PENDING = "pending", "being created"
         ACTIVE = "active", "active"
+        SUSPENDED = "suspended", "suspended"
         FAILED = "failed", "could not be created"
+        ERASING = "erasing", "being erased"
+
+    MADE: ClassVar[tuple[Status, ...]] = (Status.ACTIVE, Status.SUSPENDED)  # has a schema and a key
 
     auto_create_schema = False
 
@@ -97,6 +101,16 @@ class Tenant(TenantMixin):
     db_role = models.CharField(max_length=63, unique=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    # The last migration of each app that its schema has (schemas.head), written in the transaction that applies them.
+    schema_version = models.CharField(max_length=200, default="", editable=False, db_index=True)
+    require_mfa = models.BooleanField("second factor required", default=False)
+    quota_documents = models.PositiveIntegerField("documents at most", null=True, blank=True)
+    quota_bytes = models.PositiveBigIntegerField("bytes at most", null=True, blank=True)
+    quota_members = models.PositiveIntegerField("members at most", null=True, blank=True)
+    suspended_at = models.DateTimeField(null=True, editable=False)
+    suspension = models.CharField("why it is suspended", max_length=300, default="", editable=False)  # members read it
+    legal_hold = models.CharField("why it must be kept", max_length=300, default="", editable=False)
+    delete_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         verbose_name = "workspace"
@@ -142,6 +156,7 @@ class Membership(models.Model):
     can_judge = property(lambda self: self.may("judge"))
     can_run = property(lambda self: self.may("run"))
     can_manage = property(lambda self: self.may("manage"))
+    can_own = property(lambda self: self.may("own"))
 
 
 def invitation_expiry() -> Any:
@@ -149,11 +164,14 @@ def invitation_expiry() -> Any:
 
 
 class Invitation(models.Model):
-    """An offer to join a workspace. Its link is the id signed under SECRET_KEY: the row alone cannot make one."""
+    """An offer to join a workspace, to one address or, without one, to whoever has the link.
+
+    Its link is the id signed under SECRET_KEY: the row alone cannot make one.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="invitations", verbose_name="workspace")
-    email = models.EmailField("e-mail")
+    email = models.EmailField("e-mail", blank=True)
     role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
     invited_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -164,7 +182,7 @@ class Invitation(models.Model):
         ordering: ClassVar[list[str]] = ["-created_at"]
 
     def __str__(self) -> str:
-        return f"{self.email} to {self.tenant_id}"
+        return f"{self.email or 'link'} to {self.tenant_id}"
 
     @property
     def is_open(self) -> bool:

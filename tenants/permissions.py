@@ -16,18 +16,37 @@ class Role(models.TextChoices):
     VIEWER = "viewer", "Viewer"
 
 
+_VIEW = frozenset({"search", "read"})
+_EDIT = _VIEW | {"upload", "judge", "run"}
+_MANAGE = _EDIT | {"manage"}
 ROLE_ACTIONS: dict[Role, frozenset[str]] = {
-    Role.VIEWER: frozenset({"search", "read"}),
-    Role.EDITOR: frozenset({"search", "read", "upload", "judge", "run"}),
-    Role.ADMIN: frozenset({"search", "read", "upload", "judge", "run", "manage"}),
-    Role.OWNER: frozenset({"search", "read", "upload", "judge", "run", "manage"}),
+    Role.VIEWER: _VIEW,
+    Role.EDITOR: _EDIT,
+    Role.ADMIN: _MANAGE,
+    Role.OWNER: _MANAGE | {"own"},
 }
 WHO_MAY = {
     "upload": "Editors, admins and owners",
     "judge": "Editors, admins and owners",
     "run": "Editors, admins and owners",
     "manage": "Admins and owners",
+    "own": "Owners",
 }
+# What the table beside the choice of a role says, a row for each; the code obeys ROLE_ACTIONS.
+IN_WORDS: tuple[tuple[str, str], ...] = (
+    ("read", "Search, read and download"),
+    ("upload", "Upload and delete documents, make collections"),
+    ("judge", "Upload judgments and judge results"),
+    ("run", "Run evaluations"),
+    ("manage", "Invite and remove people, change roles, restrict and delete collections, rename the workspace"),
+    ("own", "Make and remove owners, require a second factor, admit staff, delete the workspace"),
+)
+
+
+def role_table() -> list[tuple[str, list[tuple[Role, bool]]]]:
+    """Rows of what may be done, with each role and whether it may."""
+    return [(words, [(role, action in ROLE_ACTIONS[role]) for role in Role]) for action, words in IN_WORDS]
+
 
 View = Callable[..., HttpResponseBase]
 

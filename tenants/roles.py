@@ -25,7 +25,11 @@ LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 
 # What a workspace's role may read outside its own schema: columns, and which rows. No password hashes, flags,
 # sessions, second factors or permissions.
 TENANT_READS = {
-    "tenants_tenant": ("id, slug, name, schema_name, db_role, status, created_at", "db_role = current_user"),
+    "tenants_tenant": (
+        "id, slug, name, schema_name, db_role, status, created_at, schema_version, require_mfa, quota_documents, quota_bytes, "
+        "quota_members, suspended_at, suspension, legal_hold, delete_at",
+        "db_role = current_user",
+    ),
     "tenants_domain": ("id, domain, is_primary, tenant_id", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
     "tenants_membership": ("id, user_id, tenant_id, role", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
     "tenants_user": ("id, email, name", "id IN (SELECT user_id FROM public.tenants_membership)"),
@@ -188,8 +192,16 @@ def tenant_statements(database: str, schema: str, *, role_exists: bool) -> list[
         f'GRANT "{tenants}" TO "{role}" WITH INHERIT TRUE, SET FALSE',
         *[f'GRANT "{role}" TO "{login}" WITH INHERIT FALSE, SET TRUE' for login in (login_name("web"), login_name("worker"))],
         f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
-        f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
         f'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT {DML} ON TABLES TO "{role}"',
+        *grant_statements(database, schema),
+    ]
+
+
+def grant_statements(database: str, schema: str) -> list[str]:
+    """What a workspace's role may do with the tables there are: at the start, and after an upgrade brought more."""
+    role = tenant_role(database, schema)
+    return [
+        f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
         f'REVOKE ALL ON "{schema}".django_migrations FROM "{role}"',
     ]
 

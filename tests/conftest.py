@@ -27,7 +27,7 @@ KEEP = {
     "tenants_domain",
     "tenants_tenantkey",
 }
-SETUP = {"search_vectorindex"}  # rows that provisioning puts into a tenant
+SETUP = {"search_vectorindex", "documents_usage"}  # rows that provisioning puts into a tenant
 PASSWORD = "correct-horse-battery"
 
 
@@ -95,6 +95,12 @@ def empty_all_tables(self: TransactionTestCase) -> None:
             if table != "django_migrations" and table not in SETUP and not (schema == "public" and table in KEEP)
         ]
         cursor.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
+        for tenant in Tenant.objects.filter(slug__in=WORKSPACES):
+            cursor.execute(f'UPDATE "{tenant.schema_name}".documents_usage SET documents = 0, bytes = 0')
+        cursor.execute(
+            "UPDATE tenants_tenant SET status = 'active', require_mfa = false, suspension = '', legal_hold = '', "
+            "delete_at = NULL, suspended_at = NULL, quota_documents = NULL, quota_bytes = NULL, quota_members = NULL"
+        )
         cursor.execute("DELETE FROM tenants_domain")
         cursor.execute(
             "DELETE FROM tenants_tenantkey k USING tenants_tenant t WHERE t.id = k.tenant_id AND NOT t.slug = ANY(%s)",

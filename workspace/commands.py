@@ -12,6 +12,14 @@ from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant
 
 
+class Failed(Refused):
+    """A command that found or met something wrong: its answer is printed all the same, and the exit code is 1."""
+
+    def __init__(self, message: str, answer: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+
 class Command(BaseCommand):
     """A command that returns its answer as a dict; `--json` prints it, otherwise `say` words it."""
 
@@ -32,6 +40,8 @@ class Command(BaseCommand):
         try:
             answer = self.answer(**options)
         except (Refused, KeyUnavailable) as refusal:
+            if isinstance(refusal, Failed) and options["json"]:
+                self.stdout.write(json.dumps(refusal.answer, ensure_ascii=False, default=str))
             raise CommandError(str(refusal)) from None
         self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str) if options["json"] else self.word(answer))
 

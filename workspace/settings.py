@@ -88,7 +88,7 @@ def _login(kind: str) -> dict[str, Any]:
 DATABASES = {"default": _login(LOGIN)}
 if LOGIN == "worker" and DATABASE_PASSWORDS["operator"]:
     DATABASES["operator"] = _login("operator")
-DATABASE_ROUTERS = ["django_tenants.routers.TenantSyncRouter"]
+DATABASE_ROUTERS = [TENANT_SYNC_ROUTER := "tenants.routing.SchemaRouter"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 TENANT_MODEL, TENANT_DOMAIN_MODEL, AUTH_USER_MODEL = "tenants.Tenant", "tenants.Domain", "tenants.User"

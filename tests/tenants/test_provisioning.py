@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from tenants import provisioning
+from tenants import provisioning, schemas
 from tenants.context import workspace
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
@@ -67,9 +67,9 @@ def test_doing_it_twice_changes_nothing():
 
 
 def test_a_failure_half_way_leaves_nothing_behind(monkeypatch):
-    made = provisioning.plan()
-    broken = provisioning.Plan((*made.statements, "SELECT * FROM no_such_table"), made.migrations)
-    monkeypatch.setattr(provisioning, "plan", lambda: broken)
+    provisioning.create_workspace("Before", "before")  # what it takes is recorded by now
+    (recipe,) = [steps for applied, steps in schemas._recipes.items() if not applied]
+    monkeypatch.setitem(schemas._recipes, frozenset(), (*recipe, "SELECT * FROM no_such_table"))
     keys_before = set(provider().directory.iterdir())
     with pytest.raises(Exception, match="no_such_table"):
         provisioning.create_workspace("Delta", "delta")
