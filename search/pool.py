@@ -71,6 +71,12 @@ class Pool:
             for key in list(self._residents):
                 self._remove(key)
 
+    def forget(self, tenant_id: UUID) -> None:
+        """Forget everything of one workspace."""
+        with self._lock:
+            for key in [key for key in self._residents if key[0] == tenant_id]:
+                self._remove(key)
+
     def expire(self) -> None:
         """Forget what nobody has used for `ttl` seconds. Runs by itself while anything is held."""
         with self._lock:

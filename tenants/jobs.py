@@ -129,6 +129,24 @@ def held(queue_name: str = "ingest") -> frozenset[str]:
     return frozenset(key.removeprefix(prefix) for key in (*waiting, *running))
 
 
+def remove_all(tenant: UUID) -> int:
+    """Take every job of a workspace out of Redis, in whatever state, with what RQ kept about it; how many there were."""
+    removed, prefix = 0, job_key("", tenant)
+    for queue in queues():
+        for job_id in queue.get_job_ids():
+            if job_id.startswith(prefix):
+                queue.connection.lrem(queue.key, 0, job_id)
+        for registry in (queue.started_job_registry, queue.failed_job_registry, queue.finished_job_registry):
+            for member in queue.connection.zrange(registry.key, 0, -1):
+                if member.decode().startswith(prefix):
+                    queue.connection.zrem(registry.key, member)
+    client = queues()[0].connection
+    for key in client.scan_iter(match=f"rq:*:{prefix}*", count=1000):
+        client.delete(key)
+        removed += key.startswith(b"rq:job:")
+    return removed
+
+
 def _worker_is_alive(name: str | None) -> bool:
     if not name:
         return False

@@ -5,6 +5,7 @@ The schema is made by replaying what Django's migrations execute (schemas.py; a 
 the web process asks for a job.
 """
 
+import hashlib
 import re
 import secrets
 from typing import Any
@@ -27,6 +28,10 @@ from tenants.permissions import Role
 ORPHAN_SECONDS = 3600
 
 
+class Taken(Refused):
+    """There is a workspace of this address."""
+
+
 def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
     """The row of a workspace to come, pending, and its owner's membership. Raises Refused when the slug is taken."""
     try:
@@ -42,7 +47,7 @@ def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
             if owner:
                 Membership.objects.create(tenant=tenant, user=owner, role=Role.OWNER)
     except IntegrityError:
-        raise Refused(f"The address {slug} is taken: choose another.") from None
+        raise Taken(f"The address {slug} is taken: choose another.") from None
     return tenant
 
 
@@ -76,13 +81,21 @@ def _create_schema(operator: Any, schema: str) -> None:
 
 
 def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[Tenant, bool]:
-    """The workspace at `slug`, made now when there is none. Returns it and whether it was made. For workers and commands."""
+    """The workspace at `slug`, made now when there is none. Returns it and whether it was made. For workers and commands.
+
+    Asked for twice at the same time it is made once: the second waits for the first.
+    """
     tenant = Tenant.objects.filter(slug=slug).first()
-    if tenant is not None and tenant.status == Tenant.Status.ACTIVE:
+    if tenant is not None and tenant.status in Tenant.MADE:
         return tenant, False
     fresh = tenant is None
     if tenant is None:
-        tenant = request_workspace(name, slug, owner)
+        try:
+            tenant = request_workspace(name, slug, owner)
+        except Taken:
+            return _made_by_another(slug)
+    if tenant.status == Tenant.Status.ERASING:
+        raise Refused(f"The workspace {slug} is being deleted: wait until it is gone, then try again.")
     try:
         provision(tenant)
     except BaseException:
@@ -90,6 +103,17 @@ def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[T
             provider().destroy(tenant.pk)  # never of a workspace that came to be all the same
         raise
     return tenant, fresh
+
+
+def _made_by_another(slug: str) -> tuple[Tenant, bool]:
+    tenant = Tenant.objects.get(slug=slug)
+    provision(tenant)  # waits for whoever makes it
+    return tenant, False
+
+
+def slug_of_key(key: str) -> str:
+    """The address of the workspace that another system knows by `key`: always the same, and it does not tell the key."""
+    return f"w-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def open_workspace(name: str, slug: str, owner: User | None) -> Tenant:

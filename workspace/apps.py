@@ -6,6 +6,9 @@ class WorkspaceConfig(AppConfig):
     name = "workspace"
     default = True
 
+    def ready(self) -> None:
+        from workspace import erasure  # noqa: F401 - registers its sweeper
+
 
 class ConsoleConfig(admin.AdminConfig):
     """The Django admin as the staff console (workspace/console.py)."""

@@ -10,6 +10,7 @@ from tenants.database import connection
 from tenants.errors import Refused
 from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant
+from tenants.schemas import is_behind
 
 
 class Failed(Refused):
@@ -46,6 +47,13 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str) if options["json"] else self.word(answer))
 
 
+def workspace_at(slug: str) -> Tenant:
+    """The workspace at an address, in whatever state. Raises Refused."""
+    if found := Tenant.objects.filter(slug=slug).first():
+        return found
+    raise Refused(f"There is no workspace {slug}. `list_workspaces` names them.")
+
+
 class WorkspaceCommand(Command):
     """A command about one workspace, named by `--workspace`; without it, the only one there is."""
 
@@ -57,9 +65,12 @@ class WorkspaceCommand(Command):
         connection.set_schema_to_public()
         active = Tenant.objects.filter(status=Tenant.Status.ACTIVE)
         if slug:
-            if found := active.filter(slug=slug).first():
-                return found
-            raise Refused(f"There is no workspace {slug}. `list_workspaces` names them.")
+            found = workspace_at(slug)
+            if found.status != Tenant.Status.ACTIVE:
+                raise Refused(f"The workspace {slug} is {found.get_status_display()}.")
+            if is_behind(found.schema_version):
+                raise Refused(f"The workspace {slug} waits for its upgrade: run `upgrade_workspaces` first.")
+            return found
         match list(active[:2]):
             case [only]:
                 return only

@@ -7,24 +7,33 @@ from tenants import people
 from tenants.errors import Refused
 from tenants.models import Membership, User
 from tenants.permissions import Role
-from tenants.provisioning import create_workspace, suggest_slug
+from tenants.provisioning import create_workspace, slug_of_key, suggest_slug
 from workspace.commands import Command as Base
 
 
 class Command(Base):
-    help = "Creates a workspace. Repeating it with the same address changes nothing."
+    help = "Creates a workspace. Repeating it with the same address or key changes nothing."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("name", help="what members see")
-        parser.add_argument("--slug", help="its address; made of the name when not given")
+        address = parser.add_mutually_exclusive_group()
+        address.add_argument("--slug", help="its address; made of the name when not given")
+        address.add_argument(
+            "--key", help="what another system knows it by: the same key always gives the same workspace, at an address made of it"
+        )
         parser.add_argument("--owner", metavar="E-MAIL", help="who owns it; an account is made when there is none")
 
-    def answer(self, *, name: str, slug: str | None, owner: str | None, **options: Any) -> dict[str, Any]:
+    def answer(
+        self, *, name: str, slug: str | None, key: str | None, owner: str | None, **options: Any
+    ) -> dict[str, Any]:
         if not name.strip() or len(name) > 100:
             raise Refused("A workspace's name has 1 to 100 characters.")
         email = people.address(owner) if owner else ""  # refused before anything is made
-        tenant, created = create_workspace(name.strip(), slug or suggest_slug(name))
+        if key is not None and not key.strip():
+            raise Refused("--key is empty.")
+        address = slug_of_key(key) if key is not None else slug or suggest_slug(name)
+        tenant, created = create_workspace(name.strip(), address)
         made = {"id": str(tenant.id), "slug": tenant.slug, "schema": tenant.schema_name, "created": created}
         if email:
             user = User.objects.filter(email=email).first()

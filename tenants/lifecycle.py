@@ -1,0 +1,120 @@
+"""What happens to a workspace between its creation and its erasure: renamed, suspended, kept, scheduled to be deleted.
+
+Runs in public context; asks nobody for permission. Refuses to know what is inside a workspace: erasing it is
+workspace.erasure's.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.core.mail import send_mail
+from django.db import transaction
+from django.utils import timezone
+
+from tenants.errors import Refused
+from tenants.models import Tenant, User
+from tenants.permissions import Role
+
+NAME_CHARACTERS = 100
+REASON_CHARACTERS = 300
+MOST_DAYS = 365
+
+
+@contextmanager
+def _locked(tenant: Tenant) -> Iterator[Tenant]:
+    """The row as it is now, saved at the end of the block; `tenant` follows it."""
+    with transaction.atomic():
+        row = Tenant.objects.select_for_update().filter(pk=tenant.pk).first()
+        if row is None or row.status == Tenant.Status.ERASING:
+            raise Refused(f"The workspace {tenant.name} has been deleted.")
+        yield row
+        row.save()
+    tenant.__dict__.update(row.__dict__)
+
+
+def rename(tenant: Tenant, name: str) -> None:
+    name = " ".join(name.split())
+    if not name or len(name) > NAME_CHARACTERS or not name.isprintable():
+        raise Refused(f"A workspace's name has 1 to {NAME_CHARACTERS} characters that can be shown.")
+    with _locked(tenant) as row:
+        row.name = name
+
+
+def suspend(tenant: Tenant, reason: str) -> None:
+    """From now on every route, job and invitation refuses; nothing is lost. Members read the reason."""
+    reason = _checked(reason)
+    with _locked(tenant) as row:
+        if row.status != Tenant.Status.ACTIVE:
+            raise Refused(f"{row.name} is {row.get_status_display()}: only an active workspace can be suspended.")
+        row.status, row.suspended_at, row.suspension = Tenant.Status.SUSPENDED, timezone.now(), reason
+
+
+def resume(tenant: Tenant) -> None:
+    """What was queued goes on by itself: the sweepers find it."""
+    with _locked(tenant) as row:
+        if row.status != Tenant.Status.SUSPENDED:
+            raise Refused(f"{row.name} is not suspended.")
+        row.status, row.suspended_at, row.suspension = Tenant.Status.ACTIVE, None, ""
+
+
+def schedule_deletion(tenant: Tenant, days: int) -> None:
+    """Have it erased in so many days; until then it works, and `keep` calls it off. Owners are told."""
+    if not 0 < days <= MOST_DAYS:
+        raise Refused(f"A workspace can be deleted in 1 to {MOST_DAYS} days.")
+    with _locked(tenant) as row:
+        if row.status not in Tenant.MADE:
+            raise Refused(f"{row.name} is {row.get_status_display()}: there is nothing to delete yet.")
+        if row.legal_hold:
+            raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
+        row.delete_at = timezone.now() + timedelta(days=days)
+    tell_owners(
+        tenant,
+        f"{tenant.name} will be deleted on {tenant.delete_at:%d %B %Y}",
+        f"The workspace {tenant.name} is scheduled to be deleted on {tenant.delete_at:%d %B %Y at %H:%M} UTC, with every "
+        "document in it. Until then it works as before, and an owner can keep it under Settings.\n",
+    )
+
+
+def keep(tenant: Tenant) -> None:
+    """Call a scheduled deletion off."""
+    with _locked(tenant) as row:
+        if row.delete_at is None:
+            raise Refused(f"{row.name} is not scheduled to be deleted.")
+        row.delete_at = None
+    tell_owners(tenant, f"{tenant.name} is kept", f"The workspace {tenant.name} will not be deleted after all.\n")
+
+
+def hold(tenant: Tenant, reason: str) -> None:
+    """Forbid deletion until `release`; one that is scheduled is called off, so that releasing deletes nothing at once."""
+    reason = _checked(reason)
+    with _locked(tenant) as row:
+        row.legal_hold, row.delete_at = reason, None
+
+
+def release(tenant: Tenant) -> None:
+    with _locked(tenant) as row:
+        if not row.legal_hold:
+            raise Refused(f"{row.name} is not held.")
+        row.legal_hold = ""
+
+
+def begin_erasure(tenant: Tenant) -> None:
+    """Close it for good: from here on only erasing goes on. Raises Refused where it must be kept."""
+    with _locked(tenant) as row:
+        if row.legal_hold:
+            raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
+        row.status = Tenant.Status.ERASING
+
+
+def tell_owners(tenant: Tenant, subject: str, body: str) -> None:
+    addresses = User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER).values_list("email", flat=True)
+    for address in addresses:
+        send_mail(subject, body, None, [address], fail_silently=True)  # a mail server that is away must not undo what is done
+
+
+def _checked(reason: str) -> str:
+    reason = " ".join(reason.split())
+    if not reason or len(reason) > REASON_CHARACTERS:
+        raise Refused(f"Give a reason of at most {REASON_CHARACTERS} characters.")
+    return reason

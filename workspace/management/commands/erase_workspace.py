@@ -1,0 +1,59 @@
+"""`manage.py erase_workspace ADDRESS`: now and for good; or, with `--in-days`, unless somebody calls it off."""
+
+import sys
+from argparse import ArgumentParser
+from dataclasses import asdict
+from typing import Any
+
+from tenants import lifecycle
+from tenants.errors import Refused
+from workspace.commands import Command as Base
+from workspace.commands import workspace_at
+from workspace.erasure import erase
+
+
+class Command(Base):
+    help = "Erases a workspace: its key, tables, role, files, jobs and members. A legal hold forbids it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("slug", metavar="ADDRESS")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        when = parser.add_mutually_exclusive_group()
+        when.add_argument("--in-days", type=int, metavar="DAYS", help="schedule it; owners are told and can keep the workspace")
+        when.add_argument("--keep", action="store_true", help="call a scheduled deletion off")
+        when.add_argument("--hold", metavar="REASON", help="forbid deletion until it is released")
+        when.add_argument("--release", action="store_true", help="end the hold")
+
+    def answer(
+        self, *, slug: str, yes: bool, in_days: int | None, keep: bool, hold: str | None, release: bool, **options: Any
+    ) -> dict[str, Any]:
+        tenant = workspace_at(slug)
+        if keep:
+            lifecycle.keep(tenant)
+        elif hold is not None:
+            lifecycle.hold(tenant, hold)
+        elif release:
+            lifecycle.release(tenant)
+        elif in_days is not None:
+            lifecycle.schedule_deletion(tenant, in_days)
+        else:
+            if not yes:
+                self._ask(slug)
+            return {"erased": True, **asdict(erase(tenant))}
+        return {"erased": False, "slug": slug, "delete_at": tenant.delete_at, "legal_hold": tenant.legal_hold}
+
+    def _ask(self, slug: str) -> None:
+        if not sys.stdin.isatty():
+            raise Refused("Nothing was erased: nobody is there to confirm it. Add --yes.")
+        self.say(f"This erases {slug} for good, backups of the keystore apart. Type its address to go on:")
+        if input().strip() != slug:
+            raise Refused("Nothing was erased.")
+
+    def word(self, answer: dict[str, Any]) -> str:
+        if answer["erased"]:
+            return f"Erased {answer['slug']}: {answer['files']} files, {answer['tables']} tables, {answer['jobs']} jobs, its key."
+        if answer["legal_hold"]:
+            return f"{answer['slug']} is kept: {answer['legal_hold']}"
+        when = answer["delete_at"]
+        return f"{answer['slug']} will be erased on {when:%Y-%m-%d %H:%M} UTC." if when else f"{answer['slug']} is kept."
