@@ -1,11 +1,12 @@
 """Forms about workspaces and people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 
-from tenants.models import SLUG, Tenant
+from tenants.models import SLUG, Membership, Tenant
 from tenants.permissions import Role
 from tenants.provisioning import suggest_slug
 
@@ -30,17 +31,44 @@ class WorkspaceForm(forms.Form):
 
 
 class InviteForm(forms.Form):
-    email = forms.EmailField(label="E-mail")
+    email = forms.EmailField(
+        label="E-mail", required=False, help_text="Leave it empty for a link that whoever has it can use, once."
+    )
     role = forms.ChoiceField(choices=Role.choices, initial=Role.VIEWER)
 
 
-class JoinForm(forms.Form):
-    """A new person accepting an invitation."""
+class RoleForm(forms.Form):
+    role = forms.ChoiceField(choices=Role.choices)
 
+
+class HandOverForm(forms.Form):
+    """Whom an owner hands the workspace over to."""
+
+    member = forms.ChoiceField(label="New owner", widget=forms.RadioSelect)
+
+    def __init__(self, *args: Any, members: Sequence[Membership], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        chosen = self.fields["member"]
+        assert isinstance(chosen, forms.ChoiceField)
+        chosen.choices = [
+            (str(member.user_id), f"{member.user} ({member.user.email}, {member.get_role_display().lower()})")
+            for member in members
+        ]
+
+
+class JoinForm(forms.Form):
+    """A new person accepting an invitation; of a link without an address, who gives their own."""
+
+    email = forms.EmailField(label="E-mail", widget=forms.EmailInput(attrs={"autocomplete": "email"}))
     name = forms.CharField(max_length=200, help_text="Shown to other members.")
     password = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), help_text="At least 10 characters."
     )
+
+    def __init__(self, *args: Any, email: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if email:
+            del self.fields["email"]  # the invitation's own
 
     def clean_password(self) -> str:
         validate_password(self.cleaned_data["password"])

@@ -41,6 +41,12 @@ def rename(tenant: Tenant, name: str) -> None:
         row.name = name
 
 
+def require_second_factor(tenant: Tenant, wanted: bool) -> None:
+    """From the next request on, who has none is led to setting one up."""
+    with _locked(tenant) as row:
+        row.require_mfa = wanted
+
+
 def suspend(tenant: Tenant, reason: str) -> None:
     """From now on every route, job and invitation refuses; nothing is lost. Members read the reason."""
     reason = _checked(reason)

@@ -92,6 +92,8 @@ class ActivateTenant:
         if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
             # the body is read after this middleware has returned: each stream enters the tenant itself
             response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[arg-type]
+        if request.headers.get("HX-Request") and _is_shut_out(request) and "HX-Redirect" not in response.headers:
+            response.headers["HX-Refresh"] = "true"  # an open page of a workspace closed to this person is loaded anew
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -122,8 +124,17 @@ class ActivateTenant:
         return None
 
 
+def outside(request: HttpRequest) -> str:
+    """In front of paths outside the workspace: empty, except on a hostname of its own, where they are elsewhere."""
+    return settings.PUBLIC_URL if getattr(request, "on_own_host", False) else ""
+
+
+def _is_shut_out(request: HttpRequest) -> bool:
+    return getattr(request, "workspace_address", None) is not None and not hasattr(request, "tenant")
+
+
 def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
-    """What members see of a workspace that cannot be entered now; None when it can. A part of a page loads it whole."""
+    """What members see of a workspace that cannot be entered now; None when it can."""
     if schemas.is_open(tenant):
         return None
     suspended = tenant.status == Tenant.Status.SUSPENDED
@@ -131,8 +142,6 @@ def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
     response = render(request, template, {"tenant": tenant}, status=status)
     if not suspended:
         response.headers["Retry-After"] = str(UPGRADE_SECONDS)
-    if request.headers.get("HX-Request"):
-        response.headers["HX-Refresh"] = "true"
     return response
 
 

@@ -28,13 +28,15 @@ def address(email: str) -> str:
     return email
 
 
-def create_person(email: str, password: str | None, *, name: str = "", staff: bool = False) -> User:
-    """An account whose address counts as verified: the caller vouches for it. Raises Refused when it is taken or none."""
+def create_person(
+    email: str, password: str | None, *, name: str = "", staff: bool = False, verified: bool = True
+) -> User:
+    """An account. Its address counts as verified where the caller vouches for it. Raises Refused when it is taken or none."""
     email = address(email)
     try:
         with transaction.atomic():
             user = User.objects.create_user(email, password, name=name, is_staff=staff, is_superuser=staff)
-            EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+            EmailAddress.objects.create(user=user, email=email, verified=verified, primary=True)
     except IntegrityError:
         raise Refused(f"There is an account for {email} already.") from None
     return user
@@ -42,7 +44,7 @@ def create_person(email: str, password: str | None, *, name: str = "", staff: bo
 
 def token_of(invitation: Invitation) -> str:
     """What the link carries: the row's id, signed. The database alone cannot make one."""
-    return signing.dumps(invitation.id.hex, salt=SALT)
+    return signing.Signer(salt=SALT).sign(invitation.id.hex)
 
 
 def link_of(invitation: Invitation) -> str:
@@ -52,21 +54,29 @@ def link_of(invitation: Invitation) -> str:
 def invitation_of(token: str) -> Invitation | None:
     """The open invitation of a link; None when it is forged, used, withdrawn or expired."""
     try:
-        invitation = Invitation.objects.select_related("tenant", "invited_by").get(pk=signing.loads(token, salt=SALT))
+        invitation = Invitation.objects.select_related("tenant", "invited_by").get(
+            pk=signing.Signer(salt=SALT).unsign(token)
+        )
     except (signing.BadSignature, Invitation.DoesNotExist, ValueError):
         return None
     return invitation if invitation.is_open and invitation.tenant.status == Tenant.Status.ACTIVE else None
 
 
 def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
-    """Offer `email` a place; mailed where a mail server is set up. An earlier open offer to it is replaced."""
+    """Offer a place to `email`, or to whoever has the link when it is empty. Mailed where a mail server is set up.
+
+    An earlier open offer to the same address is replaced. Raises Refused.
+    """
     email = User.objects.normalize_email(email)
-    if Membership.objects.filter(tenant=tenant, user__email=email).exists():
+    if email and Membership.objects.filter(tenant=tenant, user__email=email).exists():
         raise Refused(f"{email} is a member already.")
     with transaction.atomic():
-        Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None).delete()
+        _lock(tenant)
+        if email:
+            Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None).delete()
+        _refuse_when_full(tenant, with_offers=True)
         invitation = Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
-    if settings.MAIL_IS_CONFIGURED:
+    if email and settings.MAIL_IS_CONFIGURED:
         send_mail(
             f"{by} invites you to {tenant.name}",
             f"{by} ({by.email}) invites you to the workspace {tenant.name} as {Role(role).label.lower()}.\n\n"
@@ -80,24 +90,90 @@ def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
 @transaction.atomic
 def accept(invitation: Invitation, user: User) -> Membership:
     """Single use: the row is locked while it is taken. Raises Refused."""
+    _lock(invitation.tenant)
     taken = Invitation.objects.select_for_update().filter(pk=invitation.pk, accepted_at=None).first()
     if taken is None or not taken.is_open:
         raise Refused("This invitation has been used or withdrawn, or is out of date. Ask for a new one.")
-    if taken.email != user.email:
+    if taken.email and taken.email != user.email:
         raise Refused(f"This invitation is for {taken.email}; you are signed in as {user.email}.")
+    member = Membership.objects.filter(user=user, tenant_id=taken.tenant_id).first()
+    if member is not None:
+        if taken.email:
+            taken.delete()  # made a member otherwise in the meantime; a link stays for whom it was meant
+        return member
+    _refuse_when_full(taken.tenant, with_offers=False)
     taken.accepted_at = timezone.now()
     taken.save(update_fields=["accepted_at"])
-    membership, _ = Membership.objects.get_or_create(user=user, tenant_id=taken.tenant_id, defaults={"role": taken.role})
-    return membership
+    return Membership.objects.create(user=user, tenant_id=taken.tenant_id, role=taken.role)
+
+
+@transaction.atomic
+def change_role(tenant: Tenant, user_id: int, role: str) -> Membership:
+    """The last owner stays one. Raises Refused."""
+    member = _locked_member(tenant, user_id)
+    if member.role == Role.OWNER and role != Role.OWNER:
+        _refuse_last_owner(tenant, user_id)
+    member.role = Role(role)
+    member.save(update_fields=["role"])
+    return member
+
+
+@transaction.atomic
+def hand_over(tenant: Tenant, owner_id: int, user_id: int) -> Membership:
+    """Make another member the owner in one's place; who hands over stays as admin. Raises Refused."""
+    if owner_id == user_id:
+        raise Refused("Choose somebody else: you are the owner already.")
+    heir, owner = _locked_member(tenant, user_id), _locked_member(tenant, owner_id)
+    heir.role, owner.role = Role.OWNER, Role.ADMIN
+    heir.save(update_fields=["role"])
+    owner.save(update_fields=["role"])
+    return heir
 
 
 @transaction.atomic
 def remove(tenant: Tenant, user_id: int) -> None:
     """End a membership. The last owner stays. Raises Refused."""
-    owners = list(Membership.objects.select_for_update().filter(tenant=tenant, role=Role.OWNER))
-    if [owner.user_id for owner in owners] == [user_id]:
-        raise Refused("A workspace keeps at least one owner.")
-    Membership.objects.filter(tenant=tenant, user_id=user_id).delete()
+    member = _locked_member(tenant, user_id)
+    if member.role == Role.OWNER:
+        _refuse_last_owner(tenant, user_id)
+    member.delete()
+
+
+class NoMember(Refused):
+    """The person does not belong to the workspace."""
+
+
+def _lock(tenant: Tenant) -> None:
+    """Whoever changes who belongs to a workspace does so alone, else two owners could leave at the same time."""
+    Tenant.objects.select_for_update().only("pk").get(pk=tenant.pk)
+
+
+def _locked_member(tenant: Tenant, user_id: int) -> Membership:
+    _lock(tenant)
+    member = Membership.objects.filter(tenant=tenant, user_id=user_id).select_related("user").first()
+    if member is None:
+        raise NoMember("This person is no member any more.")
+    return member
+
+
+def _refuse_last_owner(tenant: Tenant, user_id: int) -> None:
+    if not Membership.objects.filter(tenant=tenant, role=Role.OWNER).exclude(user_id=user_id).exists():
+        raise Refused("A workspace keeps at least one owner. Hand it over first, or make somebody else an owner.")
+
+
+def _refuse_when_full(tenant: Tenant, *, with_offers: bool) -> None:
+    """Offers count when one more is made: a place is promised to each."""
+    limit = Tenant.objects.values_list("quota_members", flat=True).get(pk=tenant.pk)
+    if limit is None:
+        return
+    used = Membership.objects.filter(tenant=tenant).count()
+    if with_offers:
+        used += Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now()).count()
+    if used >= limit:
+        raise Refused(
+            f"This workspace has room for {limit} members, and all places are taken or offered. Remove a member or withdraw "
+            "an invitation, or ask whoever runs this installation for more."
+        )
 
 
 def password_link(user: User) -> str:

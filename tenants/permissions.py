@@ -48,6 +48,11 @@ def role_table() -> list[tuple[str, list[tuple[Role, bool]]]]:
     return [(words, [(role, action in ROLE_ACTIONS[role]) for role in Role]) for action, words in IN_WORDS]
 
 
+def may_grant(own: str, role: str) -> bool:
+    """Whether who has the role `own` may give or take `role`, and see a link that gives it: an owner's is the owners'."""
+    return "own" in ROLE_ACTIONS[Role(own)] if role == Role.OWNER else "manage" in ROLE_ACTIONS[Role(own)]
+
+
 View = Callable[..., HttpResponseBase]
 
 

@@ -5,8 +5,12 @@ from django.urls import path
 from tenants import views
 
 urlpatterns = [
+    path("presence/", views.presence, name="presence"),
     path("members/", views.members, name="members"),
     path("members/invite/", views.invite, name="invite"),
     path("members/invitations/<uuid:invitation_id>/withdraw/", views.withdraw, name="invitation-withdraw"),
-    path("members/<int:user_id>/remove/", views.remove_member, name="member-remove"),
+    path("members/<int:user_id>/role/", views.member_role, name="member-role"),
+    path("members/<int:user_id>/remove/", views.member_remove, name="member-remove"),
+    path("members/leave/", views.leave, name="leave"),
+    path("members/hand-over/", views.hand_over, name="hand-over"),
 ]

@@ -2,22 +2,27 @@
 
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from tenants import people, provisioning
 from tenants.context import public_context
 from tenants.errors import Refused
-from tenants.forms import InviteForm, JoinForm, WorkspaceForm
+from tenants.forms import HandOverForm, InviteForm, JoinForm, RoleForm, WorkspaceForm
+from tenants.middleware import outside
 from tenants.models import Invitation, Membership, Tenant, User
-from tenants.permissions import ROLE_ACTIONS, Role, requires
+from tenants.permissions import Role, may_grant, requires, role_table
+
+LARGEST_ID = 2**63 - 1  # of a bigint: what is larger is nobody's
 
 # ---------------------------------------------------------------- public
 
@@ -74,23 +79,21 @@ def opening(request: HttpRequest, slug: str) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def invitation(request: HttpRequest, token: str) -> HttpResponse:
-    """Accept an invitation: as who is signed in, or by making an account for the invited address."""
+    """Accept an invitation: as who is signed in, or by making an account for the invited or, of a link, one's own address."""
     found = people.invitation_of(token)
     if found is None:
         return render(request, "members/invitation_gone.html", status=410)
-    account = User.objects.filter(email=found.email).first()
-    form = JoinForm(request.POST or None) if account is None and not request.user.is_authenticated else None
+    has_account = bool(found.email) and User.objects.filter(email=found.email).exists()
+    signed_in = request.user if isinstance(request.user, User) else None
+    form = None if has_account or signed_in else JoinForm(request.POST or None, email=found.email)
     problem, status = "", 200
     if request.method == "POST":
         try:
-            if isinstance(request.user, User):
-                people.accept(found, request.user)
+            if signed_in:
+                people.accept(found, signed_in)
                 return redirect(found.tenant.path)
             if form is not None and form.is_valid():
-                user = people.create_person(found.email, form.cleaned_data["password"], name=form.cleaned_data["name"])
-                people.accept(found, user)
-                login(request, user, backend="allauth.account.auth_backends.AuthenticationBackend")
-                return redirect(found.tenant.path)
+                return _join(request, found, form.cleaned_data)
         except Refused as refusal:
             problem = str(refusal)
         status = 422
@@ -98,40 +101,60 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         "invitation": found,
         "form": form,
         "problem": problem,
-        "needs_sign_in": account is not None and not request.user.is_authenticated,
-        "other_account": request.user.is_authenticated and request.user.email != found.email,
+        "needs_sign_in": has_account and not signed_in,
+        "other_account": bool(signed_in and found.email and signed_in.email != found.email),
         "sign_in_url": f"/accounts/login/?next={request.path}",
     }
     return render(request, "members/invitation.html", context, status=status)
 
 
+def _join(request: HttpRequest, offer: Invitation, given: dict[str, str]) -> HttpResponse:
+    """Make the account and take the place. An address that nobody vouches for has to be confirmed before the first sign-in."""
+    with transaction.atomic():
+        email = offer.email or given["email"]
+        user = people.create_person(email, given["password"], name=given["name"], verified=bool(offer.email))
+        people.accept(offer, user)
+    if offer.email:
+        login(request, user, backend="allauth.account.auth_backends.AuthenticationBackend")
+        return redirect(offer.tenant.path)
+    EmailAddress.objects.get(user=user, primary=True).send_confirmation(request, signup=True)
+    return redirect("account_email_verification_sent")
+
+
 # ---------------------------------------------------------------- inside a workspace
 
 
-def _may_offer(request: HttpRequest, role: str) -> bool:
-    """Whoever holds an invitation can become what it offers: an owner's is for owners to make, see, replace or withdraw."""
-    return bool(role != Role.OWNER or request.membership.role == Role.OWNER)  # type: ignore[attr-defined]
+@require_GET
+def presence(request: HttpRequest) -> HttpResponse:
+    """What an open page asks now and then. Whoever may no longer be here is answered by the middleware instead."""
+    return HttpResponse(status=204)
 
 
 def _members_page(request: HttpRequest, form: InviteForm | None = None, status: int = 200) -> HttpResponse:
-    tenant = request.tenant  # type: ignore[attr-defined]
-    can_manage = request.membership.can_manage  # type: ignore[attr-defined]
+    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
     with public_context():
         memberships = list(Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__email"))
-        invitations = list(Invitation.objects.filter(tenant=tenant, accepted_at=None)) if can_manage else []
+        offers = Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now())
+        invitations = list(offers.select_related("invited_by")) if own.can_manage else []
     context = {
-        "memberships": memberships,
+        "memberships": [(member, own.can_manage and may_grant(own.role, member.role)) for member in memberships],
         # where mail is sent, only the mail carries the link: that it arrived is what verifies the address
         "invitations": [
-            (offer, "" if settings.MAIL_IS_CONFIGURED or not _may_offer(request, offer.role) else people.link_of(offer))
+            (offer, people.link_of(offer) if may_grant(own.role, offer.role) and not _is_mailed(offer) else "")
             for offer in invitations
-            if offer.is_open
         ],
         "form": form or InviteForm(),
-        "can_manage": can_manage,
-        "roles": [(role, sorted(ROLE_ACTIONS[role])) for role in Role],
+        "can_manage": own.can_manage,
+        "grantable": [role for role in Role if may_grant(own.role, role)],
+        "role_table": role_table(),
+        "roles": list(Role),
+        "places": tenant.quota_members,
     }
     return render(request, "members/index.html", context, status=status)
+
+
+def _is_mailed(offer: Invitation) -> bool:
+    return bool(settings.MAIL_IS_CONFIGURED and offer.email)
 
 
 @requires("read")
@@ -145,23 +168,21 @@ def members(request: HttpRequest) -> HttpResponseBase:
 def invite(request: HttpRequest) -> HttpResponseBase:
     form = InviteForm(request.POST)
     if form.is_valid():
+        tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+        email, role = User.objects.normalize_email(form.cleaned_data["email"]), form.cleaned_data["role"]
         try:
-            if not _may_offer(request, form.cleaned_data["role"]):
+            if not may_grant(own.role, role):
                 raise Refused("Only an owner can invite an owner.")
             with public_context():
-                earlier = Invitation.objects.filter(
-                    tenant=request.tenant,  # type: ignore[attr-defined]
-                    email=User.objects.normalize_email(form.cleaned_data["email"]),
-                    accepted_at=None,
-                )
-                if not all(_may_offer(request, offer.role) for offer in earlier):
+                earlier = Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None) if email else ()
+                if not all(may_grant(own.role, offer.role) for offer in earlier):
                     raise Refused("An owner has invited this person as owner: only an owner can change that.")
                 assert isinstance(request.user, User)  # a membership was found for it
-                people.invite(request.tenant, form.cleaned_data["email"], form.cleaned_data["role"], request.user)  # type: ignore[attr-defined]
+                people.invite(tenant, email, role, request.user)
         except Refused as refusal:
             form.add_error(None, str(refusal))
         else:
-            messages.success(request, f"Invited {form.cleaned_data['email']}.")
+            messages.success(request, f"Invited {email}." if email else "The link is made. Whoever has it can use it, once.")
             return redirect("members")
     return _members_page(request, form, status=422)
 
@@ -169,26 +190,95 @@ def invite(request: HttpRequest) -> HttpResponseBase:
 @requires("manage")
 @require_POST
 def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
+    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
     with public_context():
-        offer = get_object_or_404(Invitation, pk=invitation_id, tenant=request.tenant, accepted_at=None)  # type: ignore[attr-defined]
-        if not _may_offer(request, offer.role):
+        offer = get_object_or_404(Invitation, pk=invitation_id, tenant=tenant, accepted_at=None)
+        if not may_grant(own.role, offer.role):
             raise PermissionDenied("Only an owner can withdraw the invitation of an owner.")
         offer.delete()
-    messages.success(request, f"Withdrew the invitation of {offer.email}.")
+    messages.success(request, f"Withdrew the invitation of {offer.email}." if offer.email else "The link no longer works.")
     return redirect("members")
 
 
 @requires("manage")
 @require_POST
-def remove_member(request: HttpRequest, user_id: int) -> HttpResponseBase:
+def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
+    form = RoleForm(request.POST)
+    if not form.is_valid():
+        return _refuse(request, "Choose one of the roles.")
+    role = form.cleaned_data["role"]
     try:
         with public_context():
-            member = get_object_or_404(Membership, tenant=request.tenant, user_id=user_id)  # type: ignore[attr-defined]
-            if member.role == Role.OWNER and request.membership.role != Role.OWNER:  # type: ignore[attr-defined]
-                raise Refused("Only an owner can remove an owner.")
-            people.remove(request.tenant, user_id)  # type: ignore[attr-defined]
+            member = _member(request, user_id)
+            if not may_grant(request.membership.role, role):  # type: ignore[attr-defined]
+                raise Refused("Only an owner can make somebody an owner.")
+            people.change_role(member.tenant, user_id, role)
     except Refused as refusal:
-        messages.error(request, str(refusal))
-    except IntegrityError:
-        raise Http404 from None
-    return redirect("members" if user_id != request.user.pk else "/")
+        return _refuse(request, str(refusal))
+    messages.success(request, f"{member.user} is {Role(role).label.lower()} now.")
+    return redirect("members" if user_id != request.user.pk or Role(role) in (Role.OWNER, Role.ADMIN) else "search")
+
+
+@requires("manage")
+@require_POST
+def member_remove(request: HttpRequest, user_id: int) -> HttpResponseBase:
+    try:
+        with public_context():
+            member = _member(request, user_id)
+            people.remove(member.tenant, user_id)
+    except Refused as refusal:
+        return _refuse(request, str(refusal))
+    if user_id == request.user.pk:
+        return HttpResponseRedirect(f"{outside(request)}/?all")
+    messages.success(request, f"{member.user} is no longer a member.")
+    return redirect("members")
+
+
+def _member(request: HttpRequest, user_id: int) -> Membership:
+    """A membership of this workspace that the person asking may change; 404 when it is none, Refused when it is an owner's."""
+    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+    if user_id > LARGEST_ID:
+        raise Http404
+    member = get_object_or_404(Membership.objects.select_related("user", "tenant"), tenant=tenant, user_id=user_id)
+    if not may_grant(own.role, member.role):
+        raise Refused("Only an owner can change or remove an owner.")
+    return member
+
+
+@requires("read")
+@require_http_methods(["GET", "POST"])
+def leave(request: HttpRequest) -> HttpResponseBase:
+    """One's own way out, whatever the role."""
+    problem = ""
+    if request.method == "POST":
+        try:
+            with public_context():
+                people.remove(request.tenant, request.membership.user_id)  # type: ignore[attr-defined]
+            return HttpResponseRedirect(f"{outside(request)}/?all")
+        except Refused as refusal:
+            problem = str(refusal)
+    return render(request, "members/leave.html", {"problem": problem}, status=422 if problem else 200)
+
+
+@requires("own")
+@require_http_methods(["GET", "POST"])
+def hand_over(request: HttpRequest) -> HttpResponseBase:
+    """Make another member the owner in one's place."""
+    own = request.membership  # type: ignore[attr-defined]
+    with public_context():
+        others = Membership.objects.filter(tenant_id=own.tenant_id).exclude(pk=own.pk)
+        form = HandOverForm(request.POST or None, members=list(others.select_related("user").order_by("user__email")))
+        if request.method == "POST" and form.is_valid():
+            try:
+                heir = people.hand_over(own.tenant, own.user_id, int(form.cleaned_data["member"]))
+            except Refused as refusal:
+                form.add_error(None, str(refusal))
+            else:
+                messages.success(request, f"{heir.user} is the owner now, and you are an admin.")
+                return redirect("members")
+    return render(request, "members/hand_over.html", {"form": form}, status=422 if form.errors else 200)
+
+
+def _refuse(request: HttpRequest, words: str) -> HttpResponse:
+    messages.error(request, words)
+    return redirect("members")

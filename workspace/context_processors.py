@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from tenants.context import public_context
+from tenants.middleware import outside
 from tenants.models import Membership, Tenant
 
 
 @dataclass(frozen=True)
 class Choice:
+    id: UUID
     name: str
     url: str
 
@@ -22,14 +25,9 @@ def screen(request: HttpRequest) -> dict[str, Any]:
         "mail_is_configured": settings.MAIL_IS_CONFIGURED,
         "sign_up_is_open": settings.SIGN_UP_OPEN,
         "reference": getattr(request, "reference", ""),
-        "installation": _installation(request),
+        "installation": outside(request),
         "my_workspaces": SimpleLazyObject(lambda: _workspaces(request)),
     }
-
-
-def _installation(request: HttpRequest) -> str:
-    """In front of paths outside the workspace: empty, except on a hostname of its own, where they are elsewhere."""
-    return settings.PUBLIC_URL if getattr(request, "on_own_host", False) else ""
 
 
 def _workspaces(request: HttpRequest) -> list[Choice]:
@@ -43,4 +41,4 @@ def _workspaces(request: HttpRequest) -> list[Choice]:
             .select_related("tenant")
             .order_by("tenant__name")
         )
-        return [Choice(membership.tenant.name, _installation(request) + membership.tenant.path) for membership in found]
+        return [Choice(m.tenant_id, m.tenant.name, outside(request) + m.tenant.path) for m in found]

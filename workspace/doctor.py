@@ -20,7 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from search.embeddings import EmbeddingModelMissing, embedder
-from tenants import roles
+from tenants import roles, schemas
 from tenants.jobs import queues, worker_is_listening
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.providers import KeyUnavailable
@@ -112,6 +112,23 @@ def isolation() -> Finding:
     if problems:
         return Finding("isolation", "repair", _sentence(problems), PREPARE)
     return Finding("isolation", "ok", f"{len(found)} roles, row-level security on {len(protected)} tables")
+
+
+def workspaces() -> Finding:
+    """Whether every workspace has the tables this version needs, and none is stuck half-way."""
+    try:
+        made = Tenant.objects.filter(status__in=Tenant.MADE)
+        behind = [t.slug for t in made.exclude(schema_version=schemas.head()) if schemas.is_behind(t.schema_version)]
+        unmade = list(Tenant.objects.filter(status=Tenant.Status.FAILED).values_list("slug", flat=True))
+    except DatabaseError:
+        return Finding("workspaces", "repair", "Unknown while the database does not answer.", "Repair the database first.")
+    if behind:
+        detail = f"{len(behind)} of {made.count()} workspaces wait for their upgrade ({behind[0]} is one)."
+        return Finding("workspaces", "repair", detail, "Run `manage.py upgrade_workspaces`.")
+    if unmade:
+        detail = f"{len(unmade)} workspaces could not be created ({unmade[0]} is one)."
+        return Finding("workspaces", "warning", detail, "Try again on the administration pages, or delete them there.")
+    return Finding("workspaces", "ok", f"{made.count()} workspaces, all of this version")
 
 
 # ---------------------------------------------------------------- queues
@@ -229,7 +246,7 @@ def mail() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    database, isolation, queue, worker, keystore, model, sandbox, disk, mail,
+    database, isolation, workspaces, queue, worker, keystore, model, sandbox, disk, mail,
 )  # fmt: skip
 
 

@@ -237,6 +237,9 @@ DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 500_000_000, 1)
 
+# -- workspaces
+DELETION_DAYS = env.whole_number("DELETION_DAYS", 14, 1)  # from an owner's request to the erasure
+
 # -- search
 POOL_BYTES = env.whole_number("POOL_BYTES", 1024**3, 1024**2)
 POOL_TTL_SECONDS = env.whole_number("POOL_TTL_SECONDS", 900, 1)

@@ -9,7 +9,8 @@ from django.utils import timezone
 
 from tenants import mail, people
 from tenants.errors import Refused
-from tenants.models import Invitation, Membership, OutgoingMail, User
+from tenants.models import Invitation, Membership, OutgoingMail, Tenant, User
+from tenants.permissions import IN_WORDS, ROLE_ACTIONS, Role
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
@@ -238,3 +239,170 @@ def test_a_second_factor_is_asked_for_and_its_secret_is_encrypted(owner):
     staff.save()
     admin = Client().post("/admin/login/", {"username": owner.email, "password": PASSWORD})
     assert re.search("/accounts/", admin["Location"])
+
+
+# ---------------------------------------------------------------- links without an address
+
+
+def test_a_link_without_an_address_is_for_whoever_has_it(client_owner, owner, workspace_a, person, sign_in):
+    client_owner.post("/w/alpha/members/invite/", {"email": "", "role": "editor"})
+    offer = Invitation.objects.get(tenant=workspace_a, email="")
+    link = f"/invitation/{people.token_of(offer)}/"
+    assert link in client_owner.get("/w/alpha/members/").content.decode()
+    stranger = person(None)
+    assert sign_in(stranger).post(link)["Location"] == "/w/alpha/"
+    assert Membership.objects.get(user=stranger).role == "editor"
+    assert Client().get(link).status_code == 410
+
+
+def test_a_member_does_not_use_a_link_up(owner, client_owner, workspace_a):
+    offer, link = invitation(workspace_a, owner, "", "viewer")
+    assert client_owner.post(link)["Location"] == "/w/alpha/"
+    assert Membership.objects.get(user=owner).role == "owner"
+    assert people.invitation_of(people.token_of(offer)) is not None
+
+
+def test_who_joins_by_a_link_confirms_the_address_before_signing_in(owner, workspace_a, mailoutbox):
+    _, link = invitation(workspace_a, owner, "", "viewer")
+    client = Client()
+    joining = {"email": "Some@Body.example", "name": "Some Body", "password": "a-long-passphrase"}
+    assert client.post(link, joining)["Location"] == "/accounts/confirm-email/"
+    assert Membership.objects.get(user__email="some@body.example").role == "viewer"
+    assert client.get("/w/alpha/")["Location"].startswith("/accounts/login/")
+    client.post("/accounts/login/", {"login": "some@body.example", "password": "a-long-passphrase"})
+    assert client.get("/w/alpha/")["Location"].startswith("/accounts/login/")
+    assert mailoutbox[0].to == ["some@body.example"]
+    confirm = re.search(r"/accounts/confirm-email/\S+", mailoutbox[0].body)
+    assert confirm
+    client.post(confirm[0])
+    client.post("/accounts/login/", {"login": "some@body.example", "password": "a-long-passphrase"})
+    assert client.get("/w/alpha/").status_code == 200
+
+
+def test_a_link_does_not_take_an_account_over(owner, workspace_a):
+    _, link = invitation(workspace_a, owner, "", "viewer")
+    response = Client().post(link, {"email": owner.email, "name": "Thief", "password": "a-long-passphrase"})
+    assert response.status_code == 422
+    assert "There is an account" in response.content.decode()
+    assert people.invitation_of(people.token_of(Invitation.objects.get())) is not None
+
+
+# ---------------------------------------------------------------- roles
+
+
+def members(tenant) -> dict[str, str]:
+    return dict(Membership.objects.filter(tenant=tenant).values_list("user__email", "role"))
+
+
+def test_an_owner_changes_a_role(client_owner, viewer, workspace_a):
+    client_owner.post(f"/w/alpha/members/{viewer.pk}/role/", {"role": "admin"})
+    assert members(workspace_a)[viewer.email] == "admin"
+
+
+def test_an_admin_makes_and_unmakes_no_owner(person, workspace_a, owner, viewer, sign_in):
+    admin = sign_in(person("admin", workspace_a))
+    before = members(workspace_a)
+    for target, role in ((viewer, "owner"), (owner, "viewer"), (owner, "owner")):
+        response = admin.post(f"/w/alpha/members/{target.pk}/role/", {"role": role}, follow=True)
+        assert "Only an owner" in response.content.decode()
+    assert "Only an owner" in admin.post(f"/w/alpha/members/{owner.pk}/remove/", follow=True).content.decode()
+    assert members(workspace_a) == before
+    admin.post(f"/w/alpha/members/{viewer.pk}/role/", {"role": "editor"})
+    assert members(workspace_a)[viewer.email] == "editor"
+
+
+@pytest.mark.parametrize("role", ["emperor", "", "Owner"])
+def test_a_role_that_is_none_changes_nothing(client_owner, viewer, workspace_a, role):
+    client_owner.post(f"/w/alpha/members/{viewer.pk}/role/", {"role": role})
+    assert members(workspace_a)[viewer.email] == "viewer"
+
+
+def test_the_last_owner_does_not_step_down(client_owner, owner, workspace_a):
+    response = client_owner.post(f"/w/alpha/members/{owner.pk}/role/", {"role": "viewer"}, follow=True)
+    assert "at least one owner" in response.content.decode()
+    assert members(workspace_a)[owner.email] == "owner"
+
+
+def test_an_owner_hands_the_workspace_over(client_owner, owner, editor, workspace_a):
+    assert editor.email in client_owner.get("/w/alpha/members/hand-over/").content.decode()
+    client_owner.post("/w/alpha/members/hand-over/", {"member": editor.pk})
+    assert members(workspace_a) == {owner.email: "admin", editor.email: "owner"}
+
+
+def test_nobody_else_is_handed_it(client_owner, owner, person, workspace_a, workspace_b):
+    stranger = person("viewer", workspace_b)
+    for chosen in (stranger.pk, owner.pk, "", "x"):
+        assert client_owner.post("/w/alpha/members/hand-over/", {"member": chosen}).status_code == 422
+    assert members(workspace_a) == {owner.email: "owner"}
+
+
+@pytest.mark.parametrize("role", ["admin", "editor", "viewer"])
+def test_only_owners_hand_it_over(person, workspace_a, owner, sign_in, role):
+    assert sign_in(person(role, workspace_a)).get("/w/alpha/members/hand-over/").status_code == 403
+
+
+def test_a_viewer_leaves(client_viewer, viewer, owner, workspace_a):
+    assert client_viewer.get("/w/alpha/members/leave/").status_code == 200
+    assert client_viewer.post("/w/alpha/members/leave/")["Location"] == "/?all"
+    assert client_viewer.get("/w/alpha/").status_code == 404
+    assert members(workspace_a) == {owner.email: "owner"}
+
+
+def test_the_last_owner_cannot_leave(client_owner, owner, workspace_a):
+    response = client_owner.post("/w/alpha/members/leave/")
+    assert response.status_code == 422
+    assert "at least one owner" in response.content.decode()
+    assert members(workspace_a) == {owner.email: "owner"}
+
+
+@pytest.mark.parametrize("path", ["role", "remove"])
+@pytest.mark.parametrize("kind", ["foreign", "unknown", "too large"])
+def test_who_is_no_member_does_not_exist(client_owner, person, workspace_b, path, kind):
+    who = {"foreign": person("viewer", workspace_b).pk, "unknown": 999_999_999, "too large": 10**30}[kind]
+    assert client_owner.post(f"/w/alpha/members/{who}/{path}/", {"role": "viewer"}).status_code == 404
+    assert members(workspace_b) == {"viewer@example.org": "viewer"}
+
+
+def test_the_roles_are_shown_as_the_code_obeys_them(client_owner):
+    page = client_owner.get("/w/alpha/members/").content.decode()
+    table = page[page.index('class="table-plain roles"') :].partition("</table>")[0]
+    rows = [row for row in table.split("<tr>")[1:] if 'scope="row"' in row]
+    shown = [[">yes<" in cell for cell in row.split("<td>")[1:]] for row in rows]
+    assert shown == [[action in ROLE_ACTIONS[role] for role in Role] for action, _ in IN_WORDS]
+
+
+# ---------------------------------------------------------------- places
+
+
+def test_a_full_workspace_invites_nobody(client_owner, owner, workspace_a):
+    Tenant.objects.filter(pk=workspace_a.pk).update(quota_members=2)
+    invitation(workspace_a, owner, "first@example.org")
+    response = client_owner.post("/w/alpha/members/invite/", {"email": "second@example.org", "role": "viewer"})
+    assert response.status_code == 422
+    assert "room for 2 members" in response.content.decode()
+    replaced = client_owner.post("/w/alpha/members/invite/", {"email": "first@example.org", "role": "viewer"})
+    assert replaced.status_code == 302
+
+
+def test_a_workspace_that_became_full_takes_nobody(owner, workspace_a, person, sign_in):
+    _, link = invitation(workspace_a, owner, "", "viewer")
+    Tenant.objects.filter(pk=workspace_a.pk).update(quota_members=1)
+    response = sign_in(person(None)).post(link)
+    assert response.status_code == 422
+    assert "room for 1 members" in response.content.decode()
+
+
+# ---------------------------------------------------------------- open pages
+
+
+def test_an_open_page_asks_and_is_loaded_anew_when_it_is_shut_out(client_viewer, viewer, workspace_a):
+    asking = {"HTTP_HX_REQUEST": "true"}
+    assert client_viewer.get("/w/alpha/presence/", **asking).status_code == 204
+    Membership.objects.filter(user=viewer).delete()
+    gone = client_viewer.get("/w/alpha/presence/", **asking)
+    nowhere = client_viewer.get("/w/nowhere/presence/", **asking)
+    assert (gone.status_code, gone["HX-Refresh"]) == (nowhere.status_code, nowhere["HX-Refresh"]) == (404, "true")
+    assert "HX-Refresh" not in client_viewer.get("/w/alpha/presence/")
+    signed_out = Client().get("/w/alpha/presence/", **asking)
+    assert signed_out["HX-Redirect"] == "/accounts/login/"
+    assert "HX-Refresh" not in signed_out

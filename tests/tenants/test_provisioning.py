@@ -1,6 +1,8 @@
 """Creating a workspace: the same schema as migrating would make, idempotent, all or nothing."""
 
+import hashlib
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.management import call_command
@@ -159,3 +161,31 @@ def test_git_does_not_see_keys_or_data():
     """The default places of keys and data are ignored by git, so that no commit can carry them."""
     out = subprocess.run(["git", "check-ignore", "keys/x.key", "var/files/x"], capture_output=True, text=True, check=False)
     assert out.stdout.split() == ["keys/x.key", "var/files/x"]
+
+
+# ---------------------------------------------------------------- external keys
+
+
+def test_the_same_key_always_gives_the_same_workspace():
+    slug = provisioning.slug_of_key("customer-4711")
+    assert slug == "w-" + hashlib.sha256(b"customer-4711").hexdigest()[:32]
+    first, created = provisioning.create_workspace("Customer", slug)
+    again, created_again = provisioning.create_workspace("Another name", provisioning.slug_of_key("customer-4711"))
+    assert (first.pk, created, created_again) == (again.pk, True, False)
+    assert "4711" not in slug
+
+
+def test_asked_for_at_the_same_time_it_is_made_once(django_db_blocker):
+    def make(number: int) -> tuple[str, bool]:
+        try:
+            tenant, created = provisioning.create_workspace(f"Name {number}", "together")
+            return str(tenant.pk), created
+        finally:
+            connection.close()
+            connections["operator"].close()
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(make, range(6)))
+    assert len({pk for pk, _ in made}) == 1
+    assert [created for _, created in made].count(True) == 1
+    assert TenantKey.objects.filter(tenant__slug="together").count() == 1

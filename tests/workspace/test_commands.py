@@ -36,6 +36,36 @@ def words(*arguments: str) -> str:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+class TestTheEndOfAWorkspace:
+    def test_suspend_and_resume(self) -> None:
+        run("create_workspace", "Lab")
+        assert run("suspend_workspace", "lab", "--reason", "Unpaid") == {"slug": "lab", "status": "suspended"}
+        with pytest.raises(CommandError, match="is suspended"):
+            run("search", "anything", "--workspace", "lab")
+        assert run("suspend_workspace", "lab", "--resume") == {"slug": "lab", "status": "active"}
+
+    def test_erase(self) -> None:
+        run("create_workspace", "Lab")
+        with pytest.raises(CommandError, match="Add --yes"):
+            run("erase_workspace", "lab")
+        assert Tenant.objects.filter(slug="lab").exists()
+        answer = run("erase_workspace", "lab", "--yes")
+        assert (answer["erased"], answer["slug"]) == (True, "lab")
+        with pytest.raises(CommandError, match="no workspace lab"):
+            run("erase_workspace", "lab", "--yes")
+
+    def test_later_not_at_all_or_forbidden(self) -> None:
+        run("create_workspace", "Lab")
+        assert run("erase_workspace", "lab", "--in-days", "3")["delete_at"]
+        assert run("erase_workspace", "lab", "--keep")["delete_at"] is None
+        assert run("erase_workspace", "lab", "--hold", "Court order")["legal_hold"] == "Court order"
+        with pytest.raises(CommandError, match="Court order"):
+            run("erase_workspace", "lab", "--yes")
+        run("erase_workspace", "lab", "--release")
+        assert "Erased lab: its key" in words("erase_workspace", "lab", "--yes")
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 class TestCreateWorkspace:
     def test_it_works(self) -> None:
         answer = run("create_workspace", "Research library")
@@ -51,6 +81,13 @@ class TestCreateWorkspace:
     def test_repeating_changes_nothing(self) -> None:
         first = run("create_workspace", "Research library", "--slug", "lab")
         assert run("create_workspace", "Another name", "--slug", "lab") == {**first, "created": False}
+
+    def test_a_key_leads_to_the_same_workspace_again(self) -> None:
+        first = run("create_workspace", "Customer", "--key", "customer-4711")
+        assert run("create_workspace", "Customer", "--key", "customer-4711") == {**first, "created": False}
+        assert run("create_workspace", "Customer", "--key", "customer-4712")["id"] != first["id"]
+        with pytest.raises(CommandError, match="--key is empty"):
+            run("create_workspace", "Customer", "--key", " ")
 
     def test_a_new_owner_gets_a_link_that_sets_a_password(self) -> None:
         answer = run("create_workspace", "Lab", "--owner", "Owner@Example.org")
@@ -138,9 +175,9 @@ class TestDoctor:
         states = {check["name"]: check["state"] for check in answer["checks"]}
         assert answer["ok"] is True
         assert states.keys() == {
-            "database", "isolation", "redis", "worker", "keystore", "model", "sandbox", "disk", "mail",
+            "database", "isolation", "workspaces", "redis", "worker", "keystore", "model", "sandbox", "disk", "mail",
         }  # fmt: skip
-        assert [states[name] for name in ("database", "isolation", "redis", "keystore", "model")] == ["ok"] * 5
+        assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "model")] == ["ok"] * 5
         assert states["mail"] == "warning"
 
     def test_a_missing_worker_is_to_be_repaired(self, monkeypatch: pytest.MonkeyPatch) -> None:

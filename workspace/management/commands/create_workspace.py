@@ -20,7 +20,7 @@ class Command(Base):
         address = parser.add_mutually_exclusive_group()
         address.add_argument("--slug", help="its address; made of the name when not given")
         address.add_argument(
-            "--key", help="what another system knows it by: the same key always gives the same workspace, at an address made of it"
+            "--key", help="what another system knows it by: the same key always gives the same workspace, at its own address"
         )
         parser.add_argument("--owner", metavar="E-MAIL", help="who owns it; an account is made when there is none")
 

@@ -52,7 +52,8 @@ class Command(Base):
 
     def word(self, answer: dict[str, Any]) -> str:
         if answer["erased"]:
-            return f"Erased {answer['slug']}: {answer['files']} files, {answer['tables']} tables, {answer['jobs']} jobs, its key."
+            went = f"its key, {answer['files']} files, {answer['tables']} tables, {answer['jobs']} jobs"
+            return f"Erased {answer['slug']}: {went}."
         if answer["legal_hold"]:
             return f"{answer['slug']} is kept: {answer['legal_hold']}"
         when = answer["delete_at"]

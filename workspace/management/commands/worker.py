@@ -1,5 +1,6 @@
 """`manage.py worker`: runs jobs in this process until it is told to stop (SIGTERM: after the current job)."""
 
+import logging
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -9,6 +10,9 @@ from django.db import connections
 from redis.exceptions import ConnectionError as Unreachable
 
 from tenants.jobs import new_worker, queues, release_jobs_of_dead_workers, sweep
+from tenants.upgrading import upgrade_workspaces
+
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 60
 
@@ -25,11 +29,20 @@ class Command(BaseCommand):
                 "DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes."
             )
         wait_for_redis()
+        self._upgrade()
         # an idle worker wakes every 15 s and looks after what is abandoned
         worker = new_worker(worker_ttl=30, maintenance_interval=30)
         release_jobs_of_dead_workers()
         sweep()
         worker.work(burst=options["burst"], with_scheduler=False, logging_level="WARNING")
+
+    def _upgrade(self) -> None:
+        """Workspaces that an earlier version left behind answer 503 until this is done."""
+        report = upgrade_workspaces()
+        if report.upgraded or report.failed:
+            logger.info("%d workspaces upgraded, %d failed", len(report.upgraded), len(report.failed))
+        for slug, why in report.failed.items():
+            logger.error("upgrading %s failed: %s", slug, why)
 
 
 def wait_for_redis() -> None:

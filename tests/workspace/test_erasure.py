@@ -1,0 +1,118 @@
+"""Erasing a workspace: nothing left, whatever interrupts it, and never against a hold."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import django_rq
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connections
+from django.utils import timezone
+
+from documents import storage
+from tenants import lifecycle, provisioning
+from tenants.context import workspace
+from tenants.errors import Refused
+from tenants.jobs import enqueue
+from tenants.keys.keyring import provider
+from tenants.models import Membership, Tenant, TenantKey
+from tests.factories import DocumentFactory
+from workspace import erasure
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+
+
+@pytest.fixture
+def doomed(person) -> Tenant:
+    tenant, _ = provisioning.create_workspace("Doomed", "doomed")
+    person("owner", tenant, "doomed@example.org")
+    with workspace(tenant):
+        DocumentFactory()
+        cache.set("here", 1)
+        enqueue("documents.jobs.ingest", "0", job_id="ingest-0", queue="ingest")
+    return tenant
+
+
+def traces(tenant: Tenant) -> list[str]:
+    """What there still is of it."""
+    found = []
+    with connections["operator"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", [tenant.schema_name])
+        found += ["schema"] if cursor.fetchone()[0] else []
+        cursor.execute("SELECT count(*) FROM pg_roles WHERE rolname = %s", [tenant.db_role])
+        found += ["role"] if cursor.fetchone()[0] else []
+    found += ["key"] if provider().holds(tenant.pk) else []
+    found += ["files"] if (Path(settings.FILES_DIR) / tenant.pk.hex).exists() else []
+    keys = [key.decode() for key in django_rq.get_queue("default").connection.scan_iter()]
+    found += ["job"] if any(tenant.pk.hex in key and "rq:" in key for key in keys) else []
+    found += ["cache"] if any(tenant.schema_name in key for key in keys) else []
+    found += ["row"] if Tenant.objects.filter(pk=tenant.pk).exists() else []
+    found += ["wrapped key"] if TenantKey.objects.filter(tenant_id=tenant.pk).exists() else []
+    found += ["membership"] if Membership.objects.filter(tenant_id=tenant.pk).exists() else []
+    return found
+
+
+def test_nothing_is_left(doomed):
+    assert traces(doomed) == ["schema", "role", "key", "files", "job", "cache", "row", "wrapped key", "membership"]
+    erased = erasure.erase(doomed)
+    assert traces(doomed) == []
+    assert (erased.files, erased.jobs) == (1, 1)
+    assert erased.tables > 12
+    again, created = provisioning.create_workspace("Doomed", "doomed")
+    assert created
+    assert again.pk != doomed.pk
+
+
+@pytest.mark.parametrize("step", ["_drop_schema", "_remove_files", "_clear_cache"])
+def test_interrupted_it_goes_on_by_itself(doomed, monkeypatch, step):
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(erasure, step, cut)
+    with pytest.raises(KeyboardInterrupt):
+        erasure.erase(doomed)
+    assert not provider().holds(doomed.pk)
+    assert Tenant.objects.get(pk=doomed.pk).status == Tenant.Status.ERASING
+    monkeypatch.undo()
+    erasure.erase_due()
+    assert traces(doomed) == []
+
+
+def test_while_it_is_erased_nobody_gets_in(doomed, sign_in):
+    lifecycle.begin_erasure(doomed)
+    client = sign_in(Membership.objects.get(tenant=doomed).user)
+    assert client.get("/w/doomed/").status_code == 404
+    with pytest.raises(Refused, match="deleted"):
+        lifecycle.resume(doomed)
+    with pytest.raises(Refused, match="being deleted"):
+        provisioning.create_workspace("Doomed", "doomed")
+
+
+def test_a_hold_forbids_it(doomed):
+    lifecycle.hold(doomed, "Court order 12")
+    with pytest.raises(Refused, match="Court order 12"):
+        erasure.erase(doomed)
+    Tenant.objects.filter(pk=doomed.pk).update(delete_at=timezone.now() - timedelta(hours=1))
+    erasure.erase_due()
+    assert "key" in traces(doomed)
+
+
+def test_it_happens_when_its_day_has_come_and_not_before(doomed):
+    lifecycle.schedule_deletion(doomed, 1)
+    erasure.erase_due()
+    assert "schema" in traces(doomed)
+    Tenant.objects.filter(pk=doomed.pk).update(delete_at=timezone.now() - timedelta(seconds=1))
+    erasure.erase_due()
+    assert traces(doomed) == []
+
+
+def test_others_are_untouched(doomed, workspace_a):
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        cache.set("here", 1)
+    erasure.erase(doomed)
+    with workspace(workspace_a):
+        assert cache.get("here") == 1
+        assert b"".join(storage.read(document.id, document.stored_name))
+    assert provider().holds(workspace_a.pk)
