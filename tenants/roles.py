@@ -192,16 +192,9 @@ def tenant_statements(database: str, schema: str, *, role_exists: bool) -> list[
         f'GRANT "{tenants}" TO "{role}" WITH INHERIT TRUE, SET FALSE',
         *[f'GRANT "{role}" TO "{login}" WITH INHERIT FALSE, SET TRUE' for login in (login_name("web"), login_name("worker"))],
         f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
-        f'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT {DML} ON TABLES TO "{role}"',
-        *grant_statements(database, schema),
-    ]
-
-
-def grant_statements(database: str, schema: str) -> list[str]:
-    """What a workspace's role may do with the tables there are: at the start, and after an upgrade brought more."""
-    role = tenant_role(database, schema)
-    return [
         f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
+        # what upgrades bring, which run as the same owner
+        f'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT {DML} ON TABLES TO "{role}"',
         f'REVOKE ALL ON "{schema}".django_migrations FROM "{role}"',
     ]
 

@@ -5,13 +5,13 @@ fails is reported and left as it was. Runs as the operator; see schemas for how 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import DatabaseError, connections, transaction
 
-from tenants import roles, schemas
+from tenants import schemas
 from tenants.context import workspace
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
@@ -35,9 +35,14 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def upgrade_workspaces(on_progress: Callable[[int, int], None] | None = None) -> Report:
-    """Upgrade every workspace that is not at head; one query tells which. Tells progress as (done, total)."""
-    made = Tenant.objects.filter(status__in=Tenant.MADE)
+def upgrade_workspaces(
+    on_progress: Callable[[int, int], None] | None = None, only: Collection[str] | None = None
+) -> Report:
+    """Upgrade every workspace that is not at head, or those at the addresses `only`; one query tells which.
+
+    Tells progress as (done, total).
+    """
+    made = Tenant.objects.filter(status__in=Tenant.MADE, **({} if only is None else {"slug__in": only}))
     behind = list(made.exclude(schema_version=schemas.head()).order_by("created_at").values_list("id", "slug"))
     total = made.count()
     report = Report(schemas.head(), total, total - len(behind))
@@ -76,9 +81,6 @@ def _upgrade_one(tenant_id: UUID) -> None:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         with workspace(tenant):  # data steps open and seal under the workspace's key
             schemas.upgrade(operator, tenant.schema_name)
-        with operator.cursor() as cursor:
-            for statement in roles.grant_statements(operator.settings_dict["NAME"], tenant.schema_name):
-                cursor.execute(statement)
         Tenant.objects.using("operator").filter(pk=tenant_id).update(schema_version=schemas.head())
 
 

@@ -14,28 +14,13 @@ from tenants.errors import Refused
 from tenants.keys.keyring import provider
 from tenants.models import Tenant, TenantKey
 from tests.conftest import operator
+from workspace.benchmarks.catalogue import catalogue as catalogue_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 
 
-def catalogue(schema: str) -> list[tuple]:
-    """Columns, indexes and constraints of a schema, with the schema's own name taken out."""
-    with connections["operator"].cursor() as cursor:
-        cursor.execute(
-            "SELECT 'column', table_name, column_name, data_type, udt_name, is_nullable, column_default "
-            "FROM information_schema.columns WHERE table_schema = %s",
-            [schema],
-        )
-        rows = cursor.fetchall()
-        cursor.execute("SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = %s", [schema])
-        rows += cursor.fetchall()
-        cursor.execute(
-            "SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
-            "WHERE connamespace = %s::regnamespace",
-            [schema],
-        )
-        rows += cursor.fetchall()
-    return sorted(tuple(str(value).replace(schema, "SCHEMA") for value in row) for row in rows)
+def catalogue(schema: str) -> list[tuple[str, ...]]:
+    return catalogue_of(connections["operator"], schema)
 
 
 def test_replaying_makes_what_migrating_makes():

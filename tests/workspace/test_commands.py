@@ -177,7 +177,7 @@ class TestDoctor:
         assert states.keys() == {
             "database", "isolation", "workspaces", "redis", "worker", "keystore", "model", "sandbox", "disk", "mail",
         }  # fmt: skip
-        assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "model")] == ["ok"] * 5
+        assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "model")] == ["ok"] * 6
         assert states["mail"] == "warning"
 
     def test_a_missing_worker_is_to_be_repaired(self, monkeypatch: pytest.MonkeyPatch) -> None:

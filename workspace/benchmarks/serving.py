@@ -88,6 +88,9 @@ class Browser:
         if status != http.client.FOUND or "sessionid" not in self._cookies:
             raise Refused(f"Signing in failed with status {status}.")
 
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self._ask("GET", path)
+
     def post(self, path: str, fields: dict[str, str], *, htmx: bool = False) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/x-www-form-urlencoded", "X-CSRFToken": self._cookies["csrftoken"]}
         if htmx:

@@ -6,7 +6,7 @@ from typing import Any
 
 from workspace.commands import Command as Base
 
-NAMES = ("embedding", "ingestion", "search", "provisioning")
+NAMES = ("embedding", "ingestion", "search", "provisioning", "upgrade")
 
 
 class Command(Base):
@@ -15,7 +15,7 @@ class Command(Base):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("name", choices=NAMES)
-        parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top")
+        parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top; upgrade: so many")
         parser.add_argument("--passages", type=int, help="search: so many passages in the workspace")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
@@ -23,6 +23,8 @@ class Command(Base):
         module = import_module(f"workspace.benchmarks.{name}")
         given: dict[str, Any] = {"rounds": rounds} if rounds else {}
         if name == "provisioning":
+            given["tenants"] = tenants
+        if name == "upgrade" and tenants:
             given["tenants"] = tenants
         if name == "search" and passages:
             given["passages"] = passages

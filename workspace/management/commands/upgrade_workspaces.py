@@ -1,10 +1,11 @@
 """`manage.py upgrade_workspaces`: brings existing workspaces to this version's tables while the site goes on answering."""
 
+from argparse import ArgumentParser
 from typing import Any
 
 from tenants.upgrading import upgrade_workspaces
 from workspace.commands import Command as Base
-from workspace.commands import Failed
+from workspace.commands import Failed, workspace_at
 
 TELL_EVERY = 100  # workspaces
 
@@ -12,8 +13,14 @@ TELL_EVERY = 100  # workspaces
 class Command(Base):
     help = "Upgrades the schemas of workspaces that are not at head. Safe to stop and repeat; a failing one stops no other."
 
-    def answer(self, **options: Any) -> dict[str, Any]:
-        report = upgrade_workspaces(self._tell)
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--workspace", metavar="ADDRESS", action="append", help="only this one; may be repeated")
+
+    def answer(self, *, workspace: list[str] | None, **options: Any) -> dict[str, Any]:
+        for slug in workspace or ():
+            workspace_at(slug)
+        report = upgrade_workspaces(self._tell, workspace)
         answer = {
             "head": report.head,
             "workspaces": report.workspaces,
