@@ -6,7 +6,8 @@ class DocumentsConfig(AppConfig):
     verbose_name = "Documents"
 
     def ready(self) -> None:
-        from documents import jobs, sources
+        from documents import figures, jobs, sources
 
+        figures.connect()
         jobs.connect()
         sources.connect()

@@ -10,7 +10,10 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +26,7 @@ from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 
+from tenants import stats
 from tenants.context import NoTenant, current_tenant, workspace
 from tenants.database import connection
 from tenants.models import Tenant
@@ -35,6 +39,7 @@ QUEUES = ("default", "ingest")  # in order of priority
 PUBLIC = "public"
 HEARTBEAT_SECONDS = 5
 RESULT_SECONDS = 300
+RETRY_SECONDS = 3600  # for a failed job that does not say how long it may take
 
 _tasks: dict[str, Callable[..., Any]] = {}
 _sweepers: list[Callable[[], None]] = []
@@ -48,7 +53,9 @@ def task(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_worker_start(function: Callable[[], None]) -> Callable[[], None]:
-    """Run `function` inside every active workspace when a worker starts, and every minute or so while it is idle."""
+    """Run `function` inside every active workspace when a worker starts and once an hour, and every half minute inside
+    those in which there is unfinished work, or was somebody lately (tenants/stats.py).
+    """
     _sweepers.append(function)
     return function
 
@@ -69,7 +76,9 @@ def job_key(job_id: str, tenant: UUID | None = None) -> str:
 
 def enqueue(function: str, *args: str | int, job_id: str, queue: str = "default", timeout: int = 3600) -> str:
     """Queue a registered task for the current workspace once the transaction commits. Returns the id in Redis."""
-    return _enqueue(current_tenant().id, function, args, job_id, queue, timeout)
+    tenant = current_tenant()
+    stats.note_queued(tenant)  # a lost job is looked for where something happened
+    return _enqueue(tenant.id, function, args, job_id, queue, timeout)
 
 
 def enqueue_public(function: str, *args: str | int, job_id: str, timeout: int = 600) -> str:
@@ -78,7 +87,7 @@ def enqueue_public(function: str, *args: str | int, job_id: str, timeout: int = 
 
 
 def _enqueue(tenant: UUID | None, function: str, args: tuple, job_id: str, queue: str, timeout: int) -> str:
-    if not all(isinstance(arg, str | int) for arg in args):
+    if not are_ids(args):
         raise TypeError("a job's arguments are ids: strings or integers, never content")
     key = job_key(job_id, tenant)
 
@@ -102,6 +111,21 @@ def _enqueue(tenant: UUID | None, function: str, args: tuple, job_id: str, queue
     return key
 
 
+def enqueue_again(job: Job, tenant: UUID | None, job_id: str) -> None:
+    """Queue a job that failed as it was queued before; for staff (tenants/queues.py has checked what it names)."""
+    _enqueue(tenant, job.func_name, tuple(job.args), job_id, job.origin, int(job.timeout or RETRY_SECONDS))
+
+
+def are_ids(args: Sequence[Any]) -> bool:
+    """What a job's arguments may be."""
+    return all(isinstance(arg, str | int) for arg in args)
+
+
+def tasks() -> frozenset[str]:
+    """The dotted names jobs may call."""
+    return frozenset(_tasks)
+
+
 def in_flight(job_id: str, queue: str = "ingest") -> bool:
     """Whether the current workspace's job waits in its queue or runs in a worker that is alive."""
     return is_in_flight(job_key(job_id, current_tenant().id), queue)
@@ -115,7 +139,7 @@ def is_in_flight(key: str, queue_name: str) -> bool:
     except (NoSuchJobError, ValueError):
         return False
     if status == JobStatus.STARTED:
-        return _worker_is_alive(job.worker_name)
+        return worker_is_alive(job.worker_name)
     # the list is asked, not the status: a worker killed between taking a job and starting it leaves the status behind
     return status == JobStatus.QUEUED and queue.connection.lpos(queue.key, key) is not None
 
@@ -147,7 +171,8 @@ def remove_all(tenant: UUID) -> int:
     return removed
 
 
-def _worker_is_alive(name: str | None) -> bool:
+def worker_is_alive(name: str | None) -> bool:
+    """Whether the worker of that name lives, as far as can be told from here."""
     if not name:
         return False
     queue = django_rq.get_queue(QUEUES[0])
@@ -250,7 +275,7 @@ def new_worker(**more: Any) -> "HotWorker":
 def worker_is_listening() -> bool:
     """Whether some worker process is alive, here or on another machine."""
     names = (key.rpartition(":")[2] for key in Worker.all_keys(connection=queues()[0].connection))
-    return any(_worker_is_alive(name) for name in names)
+    return any(worker_is_alive(name) for name in names)
 
 
 class HotWorker(SimpleWorker):
@@ -325,7 +350,7 @@ def release_jobs_of_dead_workers() -> int:
             except (NoSuchJobError, ValueError):
                 queue.connection.zrem(registry.key, member)
                 continue
-            if not _worker_is_alive(job.worker_name):
+            if not worker_is_alive(job.worker_name):
                 queue.connection.zrem(registry.key, member)
                 # it may name an execution whose record has expired, at which job.delete() would stop with a ValueError
                 queue.connection.delete(job.execution_registry.key)
@@ -334,25 +359,51 @@ def release_jobs_of_dead_workers() -> int:
     return released
 
 
-def sweep() -> None:
-    """Run the registered sweepers: public ones once, the others in every active workspace. One failing stops no other."""
+def sweep(*, everything: bool = False) -> None:
+    """Run the registered sweepers: public ones once, the others in each workspace that is due, whose figures are taken
+    then, or in `everything` that is active, at a worker's start. One failing stops no other.
+    """
     try:
         close_old_connections()
         connection.set_schema_to_public()
         for sweeper in _public_sweepers:
             _guarded(sweeper)
-        for tenant in filter(is_open, Tenant.objects.filter(status=Tenant.Status.ACTIVE)):
+        failed, due = failed_by_workspace(), {tenant.id: tenant for tenant in stats.due()}
+        swept = list(Tenant.objects.filter(status=Tenant.Status.ACTIVE)) if everything else list(due.values())
+        for tenant in filter(is_open, swept):
             with workspace(tenant):
                 for sweeper in _sweepers:
                     _guarded(sweeper)
+            if tenant.id in due:
+                _guarded(partial(stats.refresh, tenant, jobs_failed=failed[tenant.id]))
+            close_old_connections()  # one that has touched many workspaces has grown
+        _guarded(stats.refresh_closed)
     except (OperationalError, InterfaceError) as error:  # the database is away: the next sweep finds it again
         logger.error("sweep ended: %s", describe_exception(error))
 
 
-def _guarded(sweeper: Callable[[], None]) -> None:
+def failed_keys(queue: Any) -> list[str]:
+    """The ids in Redis of the jobs that failed, the latest first."""
+    members = queue.connection.zrange(queue.failed_job_registry.key, 0, -1, desc=True)
+    return [member.decode(errors="replace") for member in members]
+
+
+def failed_by_workspace() -> Counter[UUID]:
+    """How many failed jobs each workspace has; none where Redis is away."""
+    found: Counter[UUID] = Counter()
+    with suppress(RedisError):
+        for queue in queues():
+            for key in failed_keys(queue):
+                with suppress(ValueError):
+                    found[UUID(key.partition("-")[0])] += 1
+    return found
+
+
+def _guarded(sweeper: Callable[[], Any]) -> None:
     try:
         sweeper()
     except (OperationalError, InterfaceError, StopRequested):
         raise
     except Exception as error:
-        logger.error("%s failed: %s", sweeper.__qualname__, describe_exception(error))
+        name = getattr(sweeper, "func", sweeper).__qualname__
+        logger.error("%s failed: %s", name, describe_exception(error))

@@ -132,6 +132,39 @@ class Domain(DomainMixin):
         return self.domain
 
 
+class WorkspaceStats(models.Model):
+    """What the staff console shows of a workspace, kept by the worker (tenants/stats.py): counts and times, no content."""
+
+    tenant = models.OneToOneField(Tenant, models.CASCADE, primary_key=True, related_name="stats", verbose_name="workspace")
+    # Of documents, canaries left out.
+    documents = models.PositiveIntegerField(default=0)
+    ready = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    unfinished = models.PositiveIntegerField(default=0)
+    oldest_unfinished_at = models.DateTimeField(null=True)
+    bytes = models.PositiveBigIntegerField(default=0)
+    # Of the index: every passage of a published document has an entry, every ready document is published.
+    passages = models.PositiveBigIntegerField(default=0)
+    entries = models.PositiveBigIntegerField(default=0)
+    unsearchable = models.PositiveIntegerField(default=0)
+    pages_missing = models.PositiveIntegerField(default=0)
+    runs_unfinished = models.PositiveIntegerField(default=0)
+    members = models.PositiveIntegerField(default=0)
+    jobs_failed = models.PositiveIntegerField(default=0)
+    behind = models.BooleanField(default=False)  # its schema lacks migrations
+    last_activity_at = models.DateTimeField(null=True)  # a member's; to within stats.NOTED_SECONDS
+    queued_at = models.DateTimeField(null=True)  # a job; the same
+    trouble = models.PositiveSmallIntegerField(default=0, db_index=True)  # 0: none; the console sorts by it
+    trouble_words = models.CharField(max_length=200, default="")
+    refreshed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "workspace stats"
+
+    def __str__(self) -> str:
+        return f"stats of {self.tenant_id}"
+
+
 class Membership(models.Model):
     """That a person belongs to a workspace, and as what."""
 
@@ -187,6 +220,67 @@ class Invitation(models.Model):
     @property
     def is_open(self) -> bool:
         return self.accepted_at is None and self.expires_at > timezone.now()
+
+
+class StaffAccess(models.Model):
+    """That a person of the staff asked to view a workspace, and what became of it. Never deleted: owners read the list.
+
+    `tenants.staff_access` is the only writer. People who are gone leave their address.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", "waiting for an owner"
+        USABLE = "usable", "may begin"
+        RUNNING = "running", "viewing now"
+        REFUSED = "refused", "refused"
+        ENDED = "ended", "ended"
+        LAPSED = "lapsed", "never used"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="staff_accesses", verbose_name="workspace")
+    staff = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    staff_email = models.EmailField()
+    reason = models.CharField(max_length=300)
+    minutes = models.PositiveSmallIntegerField()
+    requested_at = models.DateTimeField(default=timezone.now)
+    usable_from = models.DateTimeField(null=True)  # without consent; null: only with it
+    lapses_at = models.DateTimeField()  # unless it has begun
+    consented_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    consented_at = models.DateTimeField(null=True)
+    refused_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    refused_at = models.DateTimeField(null=True)
+    began_at = models.DateTimeField(null=True)
+    ends_at = models.DateTimeField(null=True)  # the time box, from its first use
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name_plural = "staff accesses"
+        ordering: ClassVar[list[str]] = ["-requested_at", "id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(condition=models.Q(minutes__range=(15, 240)), name="staffaccess_minutes"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.staff_email} to {self.tenant_id}"
+
+    @property
+    def state(self) -> State:
+        now = timezone.now()
+        if self.refused_at is not None:
+            return self.State.REFUSED
+        if self.ended_at is not None:
+            return self.State.ENDED if self.began_at else self.State.LAPSED
+        if self.began_at is not None:
+            return self.State.RUNNING if self.ends_at is not None and now < self.ends_at else self.State.ENDED
+        if now >= self.lapses_at:
+            return self.State.LAPSED
+        if self.consented_at is not None or (self.usable_from is not None and now >= self.usable_from):
+            return self.State.USABLE
+        return self.State.WAITING
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (self.State.WAITING, self.State.USABLE, self.State.RUNNING)
 
 
 class TenantKey(models.Model):

@@ -15,7 +15,7 @@ from django.db import connection, connections
 from django.test import Client, TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
-from tenants import roles
+from tenants import roles, stats
 from tenants.keys.keyring import keyring, provider
 
 WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
@@ -144,6 +144,7 @@ def _start_clean(request: pytest.FixtureRequest) -> Iterator[None]:
     cache.clear()
     django_rq.get_queue("default").connection.flushdb()
     keyring.forget()
+    stats.forget_noted()
     connection.set_schema_to_public()
     yield
     connection.set_schema_to_public()

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         # an idle worker wakes every 15 s and looks after what is abandoned
         worker = new_worker(worker_ttl=30, maintenance_interval=30)
         release_jobs_of_dead_workers()
-        sweep()
+        sweep(everything=True)
         worker.work(burst=options["burst"], with_scheduler=False, logging_level="WARNING")
 
     def _upgrade(self) -> None:

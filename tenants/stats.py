@@ -1,0 +1,166 @@
+"""What staff see of a workspace without entering it: figures kept in the public row WorkspaceStats, and its trouble.
+
+The apps above register what they can count (`@figures`); the worker writes it down when it sweeps. The same rows say
+which workspaces need sweeping at all. Refuses to know what a document is.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from tenants.context import public_context, workspace
+from tenants.models import Membership, Tenant, WorkspaceStats
+from tenants.permissions import Role
+from tenants.schemas import is_behind, is_open
+
+NOTED_SECONDS = 300  # a workspace's activity is written down this often, by each process
+RECENT = timedelta(seconds=3 * NOTED_SECONDS)
+AT_LEAST_EVERY = timedelta(hours=1)  # every workspace is swept
+STUCK_AFTER = timedelta(hours=1)  # the largest text allowed takes half an hour
+
+Figures = Callable[[], dict[str, Any]]
+_figures: list[Figures] = []
+_noted: dict[tuple[UUID, str], float] = {}
+
+
+def figures(function: Figures) -> Figures:
+    """Count inside each workspace: `function` returns values of fields of WorkspaceStats."""
+    _figures.append(function)
+    return function
+
+
+# ---------------------------------------------------------------- which workspaces the worker looks after
+
+
+def note_activity(tenant: Tenant) -> None:
+    """Write down that somebody is about to work in it, before they do: what is lost afterwards is then looked for."""
+    _note(tenant, "last_activity_at")
+
+
+def note_queued(tenant: Tenant) -> None:
+    """The same of a job, in the transaction that asks for it."""
+    _note(tenant, "queued_at")
+
+
+def _note(tenant: Tenant, field: str) -> None:
+    noted, moment = _noted.get((tenant.pk, field)), time.monotonic()
+    if noted is not None and moment - noted < NOTED_SECONDS:
+        return
+    with public_context():
+        WorkspaceStats.objects.bulk_create(
+            [WorkspaceStats(tenant=tenant, **{field: timezone.now()})],
+            update_conflicts=True,
+            unique_fields=["tenant"],
+            update_fields=[field],
+        )
+    transaction.on_commit(lambda: _noted.__setitem__((tenant.pk, field), moment))
+
+
+def forget_noted() -> None:
+    """As in a process that has just started."""
+    _noted.clear()
+
+
+def due() -> list[Tenant]:
+    """The active workspaces to sweep: all but those known to be quiet. Of what is unknown or odd, the answer is to look."""
+    now = timezone.now()
+    quiet = WorkspaceStats.objects.filter(
+        Q(last_activity_at=None) | Q(last_activity_at__lt=now - RECENT),
+        Q(queued_at=None) | Q(queued_at__lt=now - RECENT),
+        unfinished=0,
+        runs_unfinished=0,
+        refreshed_at__range=(now - AT_LEAST_EVERY, now + AT_LEAST_EVERY),
+    )
+    return list(Tenant.objects.filter(status=Tenant.Status.ACTIVE).exclude(pk__in=quiet.values("tenant_id")))
+
+
+def mark_due(tenant_ids: Collection[UUID]) -> None:
+    WorkspaceStats.objects.filter(tenant_id__in=tenant_ids).update(refreshed_at=None)
+
+
+# ---------------------------------------------------------------- the figures
+
+
+def refresh(tenant: Tenant, *, jobs_failed: int = 0) -> WorkspaceStats:
+    """Count inside the open workspace, judge, and write it down."""
+    counted: dict[str, Any] = {}
+    with workspace(tenant):
+        for count in _figures:
+            counted |= count()
+    with public_context():
+        people = Membership.objects.filter(tenant=tenant)
+        seats = people.aggregate(members=Count("pk"), owners=Count("pk", filter=Q(role=Role.OWNER)))
+        stats = WorkspaceStats(tenant=tenant, members=seats["members"], jobs_failed=jobs_failed, **counted)
+        stats.behind, stats.refreshed_at = False, timezone.now()
+        stats.trouble, stats.trouble_words = worst(tenant, stats, owners=seats["owners"])
+        written = {field.name for field in WorkspaceStats._meta.fields} - {"tenant", "last_activity_at", "queued_at"}
+        WorkspaceStats.objects.bulk_create(
+            [stats], update_conflicts=True, unique_fields=["tenant"], update_fields=sorted(written)
+        )
+    return stats
+
+
+def refresh_closed() -> int:
+    """Judge the workspaces nobody may enter now by what is known of them; their figures stay. Returns how many changed."""
+    closed = [tenant for tenant in Tenant.objects.filter(status__in=Tenant.MADE).select_related("stats") if not is_open(tenant)]
+    changed = []
+    for tenant in closed:
+        stats = getattr(tenant, "stats", None) or WorkspaceStats(tenant=tenant)
+        before = (stats.behind, stats.trouble, stats.trouble_words)
+        stats.behind = is_behind(tenant.schema_version)
+        stats.trouble, stats.trouble_words = worst(tenant, stats)
+        if (stats.behind, stats.trouble, stats.trouble_words) != before:
+            changed.append(stats)
+    WorkspaceStats.objects.bulk_create(
+        changed,
+        update_conflicts=True,
+        unique_fields=["tenant"],
+        update_fields=["behind", "trouble", "trouble_words"],
+    )
+    return len(changed)
+
+
+def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1) -> tuple[int, str]:
+    """How badly a workspace needs somebody, and why, in one sentence; (0, "") when it does not."""
+    return max(_troubles(tenant, stats, owners), default=(0, ""))
+
+
+def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tuple[int, str]]:
+    if stats.behind:
+        yield 90, "Its tables wait for an upgrade: run upgrade_workspaces."
+    if stats.unsearchable:
+        yield 80, f"{_number(stats.unsearchable, 'ready document')} cannot be found by a search."
+    if stats.entries != stats.passages:
+        yield 79, f"Its index has {_number(stats.entries, 'entry', 'entries')} for {_number(stats.passages, 'passage')}."
+    if stats.pages_missing:
+        yield 78, f"{_number(stats.pages_missing, 'page')} of ready documents are missing."
+    if not owners:
+        yield 70, "It has no owner."
+    waiting_since = stats.oldest_unfinished_at
+    if waiting_since is not None and timezone.now() - waiting_since > STUCK_AFTER:
+        yield 60, f"A document has been unfinished since {waiting_since.day} {waiting_since:%b %Y, %H:%M}."
+    if stats.jobs_failed:
+        yield 50, f"{_number(stats.jobs_failed, 'job')} failed."
+    for used, most, what in (
+        (stats.documents, tenant.quota_documents, "documents"),
+        (stats.bytes, tenant.quota_bytes, "bytes"),
+        (stats.members, tenant.quota_members, "members"),
+    ):
+        if most is not None and used >= most:
+            yield 40, f"Its quota of {what} is used up."
+    if tenant.status == Tenant.Status.SUSPENDED:
+        yield 30, "It is suspended."
+    if tenant.delete_at is not None:
+        yield 20, f"It will be deleted on {tenant.delete_at.day} {tenant.delete_at:%b %Y}."
+    if stats.failed:
+        yield 10, f"{_number(stats.failed, 'document')} failed."
+
+
+def _number(count: int, one: str, more: str = "") -> str:
+    return f"{count:,} {one if count == 1 else more or one + 's'}"

@@ -1,0 +1,100 @@
+"""WorkspaceStats: what is counted inside a workspace, what is called trouble, and that neither tells any content."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from documents import jobs
+from documents.models import Collection, Document
+from search.models import LIVE_INDEX, IndexEntry, Terms
+from tenants import stats
+from tenants.context import workspace
+from tenants.models import Tenant, WorkspaceStats
+from tests.factories import CollectionFactory, DocumentFactory
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+State = Document.State
+
+
+def test_documents_are_counted_by_state_and_canaries_left_out(workspace_a, owner):
+    with workspace(workspace_a):
+        collection = CollectionFactory()
+        DocumentFactory(collection=collection, content=b"12345")
+        DocumentFactory(collection=collection, state=State.FAILED, reason="empty")
+        canary = CollectionFactory()
+        Collection.objects.filter(pk=canary.pk).update(is_canary=True)
+        DocumentFactory(collection=canary)
+    kept = stats.refresh(workspace_a, jobs_failed=2)
+    assert (kept.documents, kept.failed, kept.unfinished, kept.ready) == (2, 1, 1, 0)
+    assert kept.bytes == 5 + len(b"Some words in a document.")
+    assert kept.oldest_unfinished_at is not None
+    assert (kept.members, kept.jobs_failed) == (1, 2)
+    assert WorkspaceStats.objects.get().documents == 2
+    assert connection.schema_name == "public"
+
+
+def test_an_ingested_document_is_healthy_and_a_lost_entry_is_trouble(workspace_a, owner, run_jobs, model_dir):
+    with workspace(workspace_a):
+        document = DocumentFactory(content=b"A sentence to be found.")
+        jobs.enqueue_ingest(document.id)
+    run_jobs()
+    kept = stats.refresh(workspace_a)
+    assert (kept.ready, kept.unfinished) == (1, 0)
+    assert kept.passages == kept.entries == 1
+    assert (kept.trouble, kept.trouble_words) == (0, "")
+    with workspace(workspace_a):
+        IndexEntry.objects.filter(index_id=LIVE_INDEX).delete()
+    assert stats.refresh(workspace_a).trouble_words == "Its index has 0 entries for 1 passage."
+    with workspace(workspace_a):
+        Terms.objects.all().delete()
+    assert stats.refresh(workspace_a).trouble_words == "1 ready document cannot be found by a search."
+
+
+def test_a_document_with_fewer_pages_than_it_had_is_trouble(workspace_a, owner):
+    with workspace(workspace_a):
+        document = DocumentFactory(state=State.READY, pages=3)
+        Terms.objects.create(document_id=document.pk, collection_id=document.collection_id, generation=1, payload=b"x")
+    assert stats.refresh(workspace_a).trouble_words == "3 pages of ready documents are missing."
+
+
+@pytest.mark.parametrize(
+    ("of_tenant", "of_stats", "words"),
+    [
+        ({}, {"jobs_failed": 1}, "1 job failed."),
+        ({}, {"jobs_failed": 2, "failed": 4}, "2 jobs failed."),
+        ({}, {"failed": 4}, "4 documents failed."),
+        ({"quota_documents": 10}, {"documents": 10}, "Its quota of documents is used up."),
+        ({"quota_bytes": 10}, {"bytes": 9}, ""),
+        ({"status": "suspended"}, {}, "It is suspended."),
+        ({}, {"behind": True, "jobs_failed": 5}, "Its tables wait for an upgrade: run upgrade_workspaces."),
+    ],
+)
+def test_the_worst_comes_first(of_tenant, of_stats, words):
+    assert stats.worst(Tenant(**of_tenant), WorkspaceStats(**of_stats))[1] == words
+
+
+def test_what_is_unfinished_for_too_long_is_trouble():
+    now = timezone.now()
+    assert stats.worst(Tenant(), WorkspaceStats(oldest_unfinished_at=now - timedelta(minutes=59))) == (0, "")
+    assert stats.worst(Tenant(), WorkspaceStats(oldest_unfinished_at=now - timedelta(minutes=61)))[0] == 60
+
+
+def test_no_owner_is_trouble(workspace_a):
+    assert stats.refresh(workspace_a).trouble_words == "It has no owner."
+
+
+def test_a_workspace_nobody_may_enter_is_judged_without_entering(workspace_a, owner):
+    stats.refresh(workspace_a)
+    Tenant.objects.filter(pk=workspace_a.pk).update(status="suspended")
+    assert stats.refresh_closed() == 1
+    assert stats.refresh_closed() == 0
+    kept = WorkspaceStats.objects.get(pk=workspace_a.pk)
+    assert (kept.trouble_words, kept.members) == ("It is suspended.", 1)
+
+
+def test_a_workspace_does_not_see_them(workspace_a, workspace_b):
+    stats.refresh(workspace_b)
+    with workspace(workspace_a), pytest.raises(DatabaseError), transaction.atomic():
+        WorkspaceStats.objects.count()

@@ -1,0 +1,162 @@
+"""The sweep: quiet workspaces are left alone, nothing lost stays lost, and no connection remembers too many of them."""
+
+from datetime import timedelta
+
+import django_rq
+import pytest
+from django.db import close_old_connections, transaction
+from django.http import HttpResponse
+from django.utils import timezone
+
+from documents.jobs import enqueue_ingest
+from documents.models import Document
+from tenants import jobs, stats
+from tenants.context import current_tenant, public_context, workspace
+from tenants.database import base, connection
+from tenants.models import Tenant, WorkspaceStats
+from tests.factories import DocumentFactory
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+
+
+@pytest.fixture
+def visited(monkeypatch):
+    found: list[str] = []
+    monkeypatch.setattr(jobs, "_sweepers", [lambda: found.append(current_tenant().slug)])
+    return found
+
+
+def age(tenant, **fields) -> None:
+    WorkspaceStats.objects.filter(pk=tenant.pk).update(**fields)
+
+
+def test_only_what_is_due_is_swept(workspace_a, workspace_b, visited):
+    jobs.sweep()
+    assert visited == ["alpha", "beta"]  # nothing was known of them
+    visited.clear()
+    jobs.sweep()
+    assert visited == []
+    jobs.sweep(everything=True)
+    assert visited == ["alpha", "beta"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "due"),
+    [
+        ({"unfinished": 1}, True),
+        ({"runs_unfinished": 1}, True),
+        ({"refreshed_at": None}, True),
+        ({"refreshed_at": timezone.now() - timedelta(hours=2)}, True),
+        ({"refreshed_at": timezone.now() + timedelta(days=2)}, True),  # a clock that was wrong
+        ({"last_activity_at": timezone.now()}, True),
+        ({"queued_at": timezone.now()}, True),
+        ({"last_activity_at": timezone.now() - timedelta(hours=1), "queued_at": timezone.now() - timedelta(hours=1)}, False),
+    ],
+)
+def test_what_makes_a_workspace_due(workspace_a, workspace_b, fields, due):
+    jobs.sweep()
+    age(workspace_a, **fields)
+    assert [tenant.slug for tenant in stats.due()] == (["alpha"] if due else [])
+
+
+def test_a_request_is_written_down_before_its_work_and_then_not_for_minutes(client_viewer, workspace_a, monkeypatch):
+    jobs.sweep()
+    seen = []
+    monkeypatch.setattr("search.views.render", lambda *args, **kwargs: seen.append(_activity(workspace_a)) or HttpResponse())
+    client_viewer.get("/w/alpha/")
+    assert seen[0] is not None
+    age(workspace_a, last_activity_at=None)
+    client_viewer.get("/w/alpha/")
+    assert _activity(workspace_a) is None
+    stats.forget_noted()
+    client_viewer.get("/w/alpha/")
+    assert _activity(workspace_a) is not None
+
+
+def _activity(tenant):
+    with public_context():
+        return WorkspaceStats.objects.get(pk=tenant.pk).last_activity_at
+
+
+def test_who_is_no_member_leaves_no_trace(client_viewer, workspace_b):
+    assert client_viewer.get("/w/beta/").status_code == 404
+    assert not WorkspaceStats.objects.exists()
+
+
+def test_a_queued_job_is_noted_in_its_transaction(workspace_a):
+    jobs.sweep()
+    with workspace(workspace_a):
+        with transaction.atomic():
+            jobs.enqueue("documents.jobs.ingest", "x", job_id="x")
+            transaction.set_rollback(True)
+        assert stats._noted == {}, "what was rolled back is not remembered as written"
+        with transaction.atomic():
+            jobs.enqueue("documents.jobs.ingest", "x", job_id="x")
+    assert WorkspaceStats.objects.get(pk=workspace_a.pk).queued_at is not None
+
+
+def test_a_document_whose_job_was_lost_is_queued_again(workspace_a):
+    jobs.sweep(everything=True)
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        with transaction.atomic():
+            enqueue_ingest(document.id)
+    queue = django_rq.get_queue("ingest")
+    queue.connection.flushdb()
+    age(workspace_a, last_activity_at=None)
+    jobs.sweep()
+    assert queue.count == 1
+    age(workspace_a, queued_at=None)  # long ago: the document itself is reason enough
+    queue.connection.flushdb()
+    jobs.sweep()
+    assert queue.count == 1
+    with workspace(workspace_a):
+        assert Document.objects.get().is_unfinished
+
+
+def test_figures_are_taken_with_each_sweep_and_failed_jobs_are_its_workspaces(workspace_a, owner, run_jobs):
+    with workspace(workspace_a):
+        jobs.enqueue("nobody.registered.this", job_id="x")
+    with pytest.raises(AssertionError):
+        run_jobs()
+    jobs.sweep()
+    assert WorkspaceStats.objects.get(pk=workspace_a.pk).jobs_failed == 1
+    assert jobs.failed_by_workspace() == {workspace_a.pk: 1}
+
+
+def test_suspended_workspaces_are_not_entered(workspace_a, workspace_b, visited):
+    Tenant.objects.filter(pk=workspace_a.pk).update(status="suspended")
+    jobs.sweep(everything=True)
+    assert visited == ["beta"]
+
+
+def test_a_connection_is_made_anew_after_so_many_workspaces(workspace_a, workspace_b, monkeypatch):
+    def backend() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            return cursor.fetchone()[0]
+
+    monkeypatch.setattr(base, "MOST_WORKSPACES", 1)
+    connection.close()
+    first = backend()
+    for _ in range(3):
+        with workspace(workspace_a):
+            backend()
+    close_old_connections()
+    assert backend() == first
+    with workspace(workspace_b):
+        backend()
+        close_old_connections()
+        second = backend()
+        assert second != first
+    connection.set_schema_to_public()
+    close_old_connections()
+    assert backend() == second, "the new one has touched one workspace"
+
+
+def test_not_within_a_transaction(workspace_a, workspace_b, monkeypatch):
+    monkeypatch.setattr(base, "MOST_WORKSPACES", 0)
+    with transaction.atomic(), workspace(workspace_a):
+        assert Document.objects.count() == 0
+        close_old_connections()
+        assert connection.connection is not None
