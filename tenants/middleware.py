@@ -10,6 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
 from django.http import (
     Http404,
     HttpRequest,
@@ -22,13 +24,15 @@ from django.http import (
 from django.shortcuts import render
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 
-from tenants import schemas
+from tenants import schemas, staff_access, stats
 from tenants.database import connection
-from tenants.models import Domain, Membership, Tenant
+from tenants.models import Domain, Membership, StaffAccess, Tenant
+from tenants.permissions import Role
 
 PREFIX = "/w/"
 PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
 
+STAFF_MAY_POST = ("search", "staff-access-leave")  # a question travels in a body; neither writes anything
 UPGRADE_SECONDS = 30  # after which it is worth trying again
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -114,10 +118,17 @@ class ActivateTenant:
             .select_related("tenant")
             .first()
         )
+        access = None
         if membership is None:
-            raise Http404
+            access, membership = _as_staff(request)
         if closed := _closed(request, membership.tenant):
             return closed
+        if access is None:
+            if request.resolver_match is None or request.resolver_match.url_name != "presence":  # a page left open is no work
+                stats.note_activity(membership.tenant)
+        elif not staff_access.begin(access):
+            raise Http404
+        request.staff_access = access  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.tenant = membership.tenant  # type: ignore[attr-defined]
         connection.set_tenant(membership.tenant)
@@ -131,6 +142,20 @@ def outside(request: HttpRequest) -> str:
 
 def _is_shut_out(request: HttpRequest) -> bool:
     return getattr(request, "workspace_address", None) is not None and not hasattr(request, "tenant")
+
+
+def _as_staff(request: HttpRequest) -> tuple[StaffAccess, Membership]:
+    """The access that lets somebody in who is no member, and a viewer's membership that is never stored.
+
+    It names nobody, so that nothing a former membership left behind opens a restricted collection.
+    """
+    access = staff_access.find(request.user, Q(**request.workspace_address))  # type: ignore[arg-type, attr-defined]
+    if access is None:
+        raise Http404
+    match = request.resolver_match
+    if request.method not in ("GET", "HEAD") and (match is None or match.url_name not in STAFF_MAY_POST):
+        raise PermissionDenied("You view this workspace as staff: you can search and read, and change nothing.")
+    return access, Membership(tenant=access.tenant, role=Role.VIEWER)
 
 
 def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:

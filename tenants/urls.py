@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tenants import views
+from tenants import staff_pages, views
 
 urlpatterns = [
     path("presence/", views.presence, name="presence"),
@@ -13,4 +13,7 @@ urlpatterns = [
     path("members/<int:user_id>/remove/", views.member_remove, name="member-remove"),
     path("members/leave/", views.leave, name="leave"),
     path("members/hand-over/", views.hand_over, name="hand-over"),
+    path("staff-access/", staff_pages.staff_access_page, name="staff-access"),
+    path("staff-access/leave/", staff_pages.leave, name="staff-access-leave"),
+    path("staff-access/<uuid:access_id>/decide/", staff_pages.decide, name="staff-access-decide"),
 ]

@@ -8,9 +8,10 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
+from tenants import staff_access
 from tenants.context import public_context
 from tenants.middleware import outside
-from tenants.models import Membership, Tenant
+from tenants.models import Membership, StaffAccess, Tenant
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,18 @@ def screen(request: HttpRequest) -> dict[str, Any]:
         "sign_up_is_open": settings.SIGN_UP_OPEN,
         "reference": getattr(request, "reference", ""),
         "installation": outside(request),
+        "staff_accesses": SimpleLazyObject(lambda: _staff_accesses(request)),
         "my_workspaces": SimpleLazyObject(lambda: _workspaces(request)),
     }
+
+
+def _staff_accesses(request: HttpRequest) -> list[StaffAccess]:
+    """For owners, on every page: who asks to view their workspace, may, or is looking."""
+    membership = getattr(request, "membership", None)
+    if membership is None or not membership.can_own:
+        return []
+    with public_context():
+        return staff_access.open_in(membership.tenant)
 
 
 def _workspaces(request: HttpRequest) -> list[Choice]:

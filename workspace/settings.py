@@ -190,6 +190,8 @@ RQ_SHOW_ADMIN_LINK = True
 SESSION_ENGINE = "tenants.sessions"
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # encrypted there, unlike in a cookie
+# How long after owners were told staff may view a workspace that nobody refused (tenants/staff_access.py)
+STAFF_ACCESS_DELAY_HOURS = env.whole_number("STAFF_ACCESS_DELAY_HOURS", 24, 1)
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "allauth.account.auth_backends.AuthenticationBackend",

@@ -1,0 +1,193 @@
+"""How staff come to see a workspace they do not belong to: asked for with a reason, known to its owners, for a time.
+
+An owner consents, or nobody refuses within the delay after the owners were mailed; without a mail server only consent
+counts. The time runs from the first page. Staff see what a viewer sees, change nothing (ActivateTenant), and owners can
+end it at any time. Runs in public context. Somebody with the server or the console's memberships needs none of this:
+docs/security.md says so.
+"""
+
+import logging
+from datetime import timedelta
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from tenants.context import public_context
+from tenants.errors import Refused
+from tenants.jobs import on_worker_start_public
+from tenants.models import Membership, StaffAccess, Tenant, User
+from tenants.permissions import Role
+from tenants.privacy import describe_exception
+
+logger = logging.getLogger(__name__)
+
+LEAST_MINUTES, MOST_MINUTES = 15, 240
+REASON_CHARACTERS = 300
+LAPSES_AFTER = timedelta(days=7)  # from when it may be used
+
+
+def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAccess:
+    """Ask to view, and tell every owner. Raises Refused; when the owners cannot be told, nothing was asked."""
+    reason = " ".join(reason.split())
+    if not reason or len(reason) > REASON_CHARACTERS:
+        raise Refused(f"Give a reason of at most {REASON_CHARACTERS} characters: the owners read it.")
+    if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
+        raise Refused(f"Ask for {LEAST_MINUTES} to {MOST_MINUTES} minutes.")
+    if not staff.is_staff or not staff.is_active:
+        raise Refused("Only staff can ask.")
+    if tenant.status != Tenant.Status.ACTIVE:
+        raise Refused(f"{tenant.name} is not active: nobody can view it.")
+    if Membership.objects.filter(tenant=tenant, user=staff).exists():
+        raise Refused(f"You are a member of {tenant.name} already.")
+    if not _owners(tenant).exists():
+        raise Refused(f"{tenant.name} has no owner who could be told. Make somebody its owner first.")
+    now = timezone.now()
+    usable_from = now + timedelta(hours=settings.STAFF_ACCESS_DELAY_HOURS) if settings.MAIL_IS_CONFIGURED else None
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=tenant.pk)  # two clicks ask once
+        if _open(tenant, staff).exists():
+            raise Refused(f"You have asked to view {tenant.name} already.")
+        made = StaffAccess.objects.create(
+            tenant=tenant,
+            staff=staff,
+            staff_email=staff.email,
+            reason=reason,
+            minutes=minutes,
+            requested_at=now,
+            usable_from=usable_from,
+            lapses_at=(usable_from or now) + LAPSES_AFTER,
+        )
+        try:
+            _tell_owners(
+                made,
+                f"{staff.email} (staff) asks to view {tenant.name}",
+                f"{staff} ({staff.email}) asks to view the workspace {tenant.name} for {minutes} minutes, reading only.\n"
+                f"Reason: {reason}\n\n"
+                f"If no owner refuses, it is possible from {usable_from:%d %B %Y, %H:%M} UTC. Consent or refuse here:"
+                if usable_from
+                else "",
+            )
+        except OSError as error:
+            logger.warning("owners could not be told: %s", describe_exception(error))
+            raise Refused("The owners could not be told: the mail server does not answer. Try again later.") from None
+    return made
+
+
+def consent(access: StaffAccess, owner: User) -> None:
+    """It may be used at once. Raises Refused."""
+    if access.staff_id == owner.pk:
+        raise Refused("Another owner has to consent: you cannot admit yourself.")
+    untouched = _alive().filter(pk=access.pk, consented_at=None, began_at=None)
+    if not untouched.update(consented_by=owner, consented_at=timezone.now()):
+        raise Refused("This request cannot be consented to any more. Reload the page to see what became of it.")
+
+
+def refuse(access: StaffAccess, owner: User) -> None:
+    """It can never be used. Raises Refused once it has been: it can then be ended."""
+    if not _alive().filter(pk=access.pk, began_at=None).update(refused_by=owner, refused_at=timezone.now()):
+        raise Refused("This request cannot be refused any more. Reload the page to see what became of it.")
+
+
+def end(access: StaffAccess) -> None:
+    """At once: the next request of the person finds nothing. Ending what has ended changes nothing."""
+    now = timezone.now()
+    running = StaffAccess.objects.filter(pk=access.pk, ended_at=None, refused_at=None)
+    if running.filter(began_at__isnull=False, ends_at__gt=now).update(ended_at=now):
+        _say_it_ended(access)
+
+
+def find(user: User, tenants: Q) -> StaffAccess | None:
+    """What lets this person into the workspace that `tenants` selects now; begun by `begin`."""
+    if not (user.is_staff and user.is_active):
+        return None
+    now = timezone.now()
+    usable = Q(consented_at__isnull=False) | Q(usable_from__lte=now)
+    return (
+        _alive()
+        .filter(tenants, usable | Q(began_at__isnull=False), staff=user, tenant__status__in=Tenant.MADE)
+        .select_related("tenant")
+        .first()
+    )
+
+
+def begin(access: StaffAccess) -> bool:
+    """Start the clock at the first page. Whether it is running: an owner may have been quicker."""
+    if access.began_at is not None:
+        return True
+    now = timezone.now()
+    ends_at = now + timedelta(minutes=access.minutes)
+    if _alive().filter(pk=access.pk, began_at=None).update(began_at=now, ends_at=ends_at):
+        access.began_at, access.ends_at = now, ends_at
+        _try_to_tell(
+            access,
+            f"{access.staff_email} (staff) is viewing {access.tenant.name}",
+            f"{access.staff_email} views the workspace {access.tenant.name} until {ends_at:%H:%M} UTC, reading only.\n"
+            f"Reason: {access.reason}\n\nYou can end it at any time:",
+        )
+        return True
+    # another request of the same person was quicker, or an owner
+    access.refresh_from_db(fields=["began_at", "ends_at", "refused_at", "ended_at"])
+    return access.state == StaffAccess.State.RUNNING
+
+
+def concerning(tenant: Tenant) -> list[StaffAccess]:
+    """Every access to a workspace, ever, the newest first."""
+    return list(StaffAccess.objects.filter(tenant=tenant).select_related("staff", "consented_by", "refused_by"))
+
+
+def open_in(tenant: Tenant) -> list[StaffAccess]:
+    """What owners should know of on every page: who waits for an answer, may begin, or is looking."""
+    return list(_alive().filter(tenant=tenant).select_related("staff"))
+
+
+@on_worker_start_public
+def close_expired() -> None:
+    """Write down that the time is over, and tell the owners. Nobody waits for this: what is over lets nobody in."""
+    now = timezone.now()
+    for access in StaffAccess.objects.filter(ended_at=None, ends_at__lte=now).select_related("tenant"):
+        if StaffAccess.objects.filter(pk=access.pk, ended_at=None).update(ended_at=F("ends_at")):
+            _say_it_ended(access)
+
+
+def _alive() -> QuerySet[StaffAccess]:
+    """Neither refused, ended, lapsed nor over."""
+    now = timezone.now()
+    in_time = Q(began_at=None, lapses_at__gt=now) | Q(ends_at__gt=now)
+    return StaffAccess.objects.filter(in_time, refused_at=None, ended_at=None)
+
+
+def _open(tenant: Tenant, staff: User) -> QuerySet[StaffAccess]:
+    return _alive().filter(tenant=tenant, staff=staff)
+
+
+def _owners(tenant: Tenant) -> QuerySet[User]:
+    return User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER, is_active=True)
+
+
+def _tell_owners(access: StaffAccess, subject: str, words: str) -> None:
+    """By mail, one message each. Without a mail server the pages of the workspace tell them."""
+    if not settings.MAIL_IS_CONFIGURED:
+        return
+    link = f"{settings.PUBLIC_URL}{access.tenant.path}staff-access/"
+    for owner in _owners(access.tenant):
+        send_mail(subject, f"{words}\n\n{link}\n", None, [owner.email])
+
+
+def _try_to_tell(access: StaffAccess, subject: str, words: str) -> None:
+    """The pages of the workspace tell the owners all the same."""
+    try:
+        _tell_owners(access, subject, words)
+    except OSError as error:
+        logger.warning("owners could not be told: %s", describe_exception(error))
+
+
+def _say_it_ended(access: StaffAccess) -> None:
+    with public_context():
+        _try_to_tell(
+            access,
+            f"{access.staff_email} (staff) no longer views {access.tenant.name}",
+            f"The view of {access.tenant.name} by {access.staff_email} has ended. All of them are listed here:",
+        )
