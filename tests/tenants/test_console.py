@@ -5,9 +5,9 @@ from allauth.account.models import EmailAddress
 from django.test import Client
 
 from documents.receiving import create_collection
-from tenants import people
+from tenants import people, schemas
 from tenants.context import workspace
-from tenants.models import Membership, Tenant, User
+from tenants.models import Domain, Membership, Tenant, User, WorkspaceStats
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
@@ -70,7 +70,7 @@ def test_an_active_workspace_is_not_deleted_by_a_click(staff, workspace_a):
 @pytest.mark.parametrize(
     "path",
     ["", "tenants/tenant/", "tenants/user/", "tenants/membership/", "tenants/outgoingmail/", "queues/", "account/emailaddress/",
-     "axes/accessattempt/", "mfa/authenticator/"],
+     "jobs/", "axes/accessattempt/", "mfa/authenticator/"],
 )  # fmt: skip
 def test_pages_open_and_show_nothing_of_a_workspaces_content(staff, owner, workspace_a, path):
     with workspace(workspace_a):
@@ -84,3 +84,131 @@ def test_no_model_of_a_workspace_is_in_the_console(staff):
     from django.contrib import admin
 
     assert not [model for model in admin.site._registry if model._meta.app_label in {"documents", "search"}]
+
+
+# ---------------------------------------------------------------- the list
+
+
+def listed(client) -> list[str]:
+    page = client.get("/admin/tenants/tenant/").context["cl"].result_list
+    return [tenant.slug for tenant in page]
+
+
+def made(slug: str, **fields) -> Tenant:
+    tenant = Tenant(slug=slug, name=slug.title(), status=Tenant.Status.ACTIVE, schema_version=schemas.head(), **fields)
+    tenant.schema_name, tenant.db_role = f"tenant_{tenant.id.hex}", f"role_{tenant.id.hex}"
+    tenant.save()
+    return tenant
+
+
+def test_trouble_comes_first_with_the_reason(staff, workspace_a, workspace_b):
+    made("failed").__class__.objects.filter(slug="failed").update(status=Tenant.Status.FAILED)
+    WorkspaceStats.objects.create(tenant=workspace_b, trouble=60, trouble_words="Two documents hang.", jobs_failed=2)
+    WorkspaceStats.objects.create(tenant=workspace_a, documents=7, bytes=4_200_000, entries=12, passages=12)
+    Tenant.objects.filter(pk=workspace_a.pk).update(quota_documents=10, legal_hold="Case 12")
+    assert listed(staff) == ["failed", "beta", "alpha"]
+    page = staff.get("/admin/tenants/tenant/").content.decode()
+    for words in ("Two documents hang.", "2 failed jobs", "7 of 10", "4.2 MB", "legal hold: Case 12", "12 passages"):
+        assert words in page
+    assert [t.slug for t in staff.get("/admin/tenants/tenant/?trouble=none").context["cl"].result_list] == ["alpha"]
+    assert [t.slug for t in staff.get("/admin/tenants/tenant/?deletion=hold").context["cl"].result_list] == ["alpha"]
+    assert [t.slug for t in staff.get("/admin/tenants/tenant/?q=bet").context["cl"].result_list] == ["beta"]
+
+
+def test_the_list_takes_as_many_queries_for_fifty_as_for_five(staff, workspace_a, django_assert_max_num_queries):
+    def fill(start: int, end: int) -> None:
+        for number in range(start, end):
+            WorkspaceStats.objects.create(tenant=made(f"w{number}"), documents=number)
+
+    fill(0, 3)
+    staff.get("/admin/tenants/tenant/")
+    with django_assert_max_num_queries(20) as few:
+        assert len(listed(staff)) == 5
+    fill(3, 48)
+    with django_assert_max_num_queries(len(few)):
+        assert len(listed(staff)) == 50
+
+
+# ---------------------------------------------------------------- one workspace
+
+
+def test_staff_suspend_with_a_reason_members_read_it_and_staff_resume(staff, client_owner, workspace_a):
+    page = f"/admin/tenants/tenant/{workspace_a.pk}"
+    assert staff.post(f"{page}/suspend/", {"reason": ""}).status_code == 422
+    assert staff.post(f"{page}/suspend/", {"reason": "Unpaid since May."})["Location"] == f"{page}/change/"
+    shut = client_owner.get("/w/alpha/")
+    assert (shut.status_code, "Unpaid since May." in shut.content.decode()) == (403, True)
+    assert "Unpaid since May." in staff.get(f"{page}/history/").content.decode()
+    assert "suspend/" not in staff.get(f"{page}/change/").content.decode()
+    again = staff.post(f"{page}/suspend/", {"reason": "Twice."})
+    assert again.status_code == 422
+    staff.post(f"{page}/resume/")
+    assert client_owner.get("/w/alpha/").status_code == 200
+
+
+def test_staff_hold_and_release(staff, workspace_a):
+    page = f"/admin/tenants/tenant/{workspace_a.pk}"
+    staff.post(f"{page}/hold/", {"reason": "Case 12"})
+    workspace_a.refresh_from_db()
+    assert workspace_a.legal_hold == "Case 12"
+    staff.post(f"{page}/release/")
+    workspace_a.refresh_from_db()
+    assert workspace_a.legal_hold == ""
+
+
+@pytest.mark.parametrize("verb", ["suspend", "resume", "hold", "release", "view-as-member"])
+def test_these_pages_are_for_staff(client_owner, staff, workspace_a, verb):
+    from uuid import uuid4
+
+    assert client_owner.post(f"/admin/tenants/tenant/{workspace_a.pk}/{verb}/", {"reason": "x"}).status_code == 302
+    workspace_a.refresh_from_db()
+    assert (workspace_a.status, workspace_a.legal_hold) == ("active", "")
+    assert staff.get(f"/admin/tenants/tenant/{workspace_a.pk}/{verb}/").status_code == 200
+    assert staff.get(f"/admin/tenants/tenant/{uuid4()}/{verb}/").status_code == 404
+
+
+def change(staff, tenant, **fields):
+    data = {"name": tenant.name, "quota_documents": "", "quota_bytes": "", "quota_members": ""} | fields
+    return staff.post(f"/admin/tenants/tenant/{tenant.pk}/change/", formsets(**data))
+
+
+def test_quotas_are_set_here_and_what_changed_meanwhile_stays(staff, workspace_a):
+    Tenant.objects.filter(pk=workspace_a.pk).update(legal_hold="Case 12")
+    response = change(staff, workspace_a, quota_documents="100", quota_bytes="1000000000")
+    assert response.status_code == 302, response.context["errors"]
+    workspace_a.refresh_from_db()
+    assert (workspace_a.quota_documents, workspace_a.quota_bytes, workspace_a.quota_members) == (100, 1_000_000_000, None)
+    assert workspace_a.legal_hold == "Case 12"
+
+
+def one_host(host: str) -> dict[str, str]:
+    return {"domains-TOTAL_FORMS": "1", "domains-0-domain": host}
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("Search.Example.org", "lower-case letters"),
+        ("https://search.example.org", "no scheme, port or path"),
+        ("search.example.org:8000", "no scheme, port or path"),
+        ("search_x.example.org", "lower-case letters"),
+        ("-search.example.org", "lower-case letters"),
+        ("10.0.0.1", "Use a hostname"),
+        ("search..org", "Use a hostname"),
+        ("testserver", "own (HOSTS)"),
+        ("beta.example.org", "is taken"),
+    ],
+)
+def test_a_hostname_that_cannot_be_one_is_refused_with_the_reason(staff, workspace_a, workspace_b, host, words):
+    Domain.objects.create(domain="beta.example.org", tenant=workspace_b)
+    response = change(staff, workspace_a, **one_host(host))
+    assert response.status_code == 200
+    assert words in response.content.decode()
+    assert not workspace_a.domains.exists()
+
+
+def test_a_hostname_of_its_own(staff, client_owner, workspace_a):
+    response = change(staff, workspace_a, **one_host("search.example.org"))
+    assert response.status_code == 302, response.context["errors"]
+    assert Domain.objects.get().tenant_id == workspace_a.pk
+    assert client_owner.get("/", headers={"host": "search.example.org"}).status_code == 200

@@ -1,70 +1,24 @@
-"""The staff console's pages for workspaces and people. Nothing here reads a tenant schema: no content is visible."""
+"""The staff console's pages for people, their memberships, and mail that waits to be handed over."""
 
 from allauth.account.models import EmailAddress
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
-from django.db.models import Count, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from tenants import mail, provisioning
+from tenants import mail
 from tenants.ciphers import Tampered
-from tenants.errors import Refused
-from tenants.models import Domain, Membership, OutgoingMail, Tenant, User
+from tenants.models import Membership, OutgoingMail, User
 
 admin.site.unregister(Group) if admin.site.is_registered(Group) else None
-
-
-class DomainInline(admin.TabularInline):
-    model = Domain
-    extra = 0
 
 
 class MembershipInline(admin.TabularInline):
     model = Membership
     extra = 0
     autocomplete_fields = ("user",)
-
-
-@admin.register(Tenant)
-class WorkspaceAdmin(admin.ModelAdmin):
-    list_display = ("name", "slug", "status", "members", "created_at")
-    list_filter = ("status",)
-    search_fields = ("name", "slug")
-    readonly_fields = ("id", "schema_name", "status", "created_at")
-    inlines = (DomainInline, MembershipInline)
-    actions = ("try_again",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
-        return super().get_queryset(request).annotate(member_count=Count("memberships"))
-
-    @admin.display(ordering="member_count")
-    def members(self, tenant: Tenant) -> int:
-        return tenant.member_count
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Tenant | None = None) -> tuple[str, ...]:
-        return self.readonly_fields if obj is None else (*self.readonly_fields, "slug")
-
-    def save_model(self, request: HttpRequest, obj: Tenant, form: ModelForm, change: bool) -> None:
-        if change:
-            super().save_model(request, obj, form, change)
-            return
-        made = provisioning.open_workspace(obj.name, obj.slug, None)
-        obj.__dict__.update(made.__dict__)
-        messages.info(request, f"{obj.name} is being created; its status becomes active in a moment.")
-
-    def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
-        return obj is not None and obj.status == Tenant.Status.FAILED  # a real one needs its erasure, not a DELETE
-
-    @admin.action(description="Try again to create", permissions=["change"])
-    def try_again(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        for tenant in queryset.exclude(status=Tenant.Status.ACTIVE):
-            try:
-                provisioning.retry(tenant)
-            except Refused as refusal:
-                messages.error(request, str(refusal))
 
 
 @admin.register(User)

@@ -1,0 +1,5 @@
+"""The staff console's pages. Nothing here reads a tenant schema: no content is visible (tenants/stats.py has figures)."""
+
+from tenants.admin import people, workspaces
+
+__all__ = ["people", "workspaces"]
