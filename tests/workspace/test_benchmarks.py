@@ -13,7 +13,8 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from tenants import jobs
-from workspace.benchmarks import Comparison, Setting, embedding, ingestion, material
+from tenants.database import base
+from workspace.benchmarks import Comparison, Setting, embedding, ingestion, material, memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,3 +96,14 @@ def test_it_refuses_beside_a_worker(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(f"workspace.benchmarks.ingestion.{jobs.worker_is_listening.__name__}", lambda: True)
     with pytest.raises(CommandError, match="A worker is running"):
         call_command("benchmark", name)
+
+
+@pytest.mark.django_db(transaction=True, databases=["default", "operator"])
+def test_memory_is_read_of_the_connection_that_visits(workspace_a, workspace_b, monkeypatch):
+    monkeypatch.setattr(base, "MOST_WORKSPACES", 1)
+    found = memory.per_connection([workspace_a, workspace_b])
+    assert (found["workspaces"], found["limit"]) == (2, 1)
+    assert 0 < found["fresh_mb"] <= found["peak_mb"]
+    assert found["last_mb"] <= found["peak_mb"]
+    assert memory.per_connection([workspace_a], bounded=False)["limit"] == 1
+    assert base.MOST_WORKSPACES == 1
