@@ -223,7 +223,7 @@ class Invitation(models.Model):
 
 
 class StaffAccess(models.Model):
-    """That a person of the staff asked to view a workspace, and what became of it. Never deleted: owners read the list.
+    """That a person of the staff asked to view a workspace, and what became of it. Kept as long as the workspace.
 
     `tenants.staff_access` is the only writer. People who are gone leave their address.
     """
