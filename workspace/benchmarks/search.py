@@ -45,7 +45,7 @@ def run(say: Callable[[str], None], *, rounds: int = 200, passages: int = 3000) 
         owner = create_person(email, password)
         tenant, _ = create_workspace("Benchmark", slug, owner)
         with workspace(tenant):
-            stored = _fill(passages, say)
+            stored = fill(passages, say)
         browser = Browser(port, email, password)
         try:
             address = f"/w/{slug}/"
@@ -74,7 +74,7 @@ def _settings(measured: Sequence[tuple[float, ...]], passages: int) -> list[Sett
     ]
 
 
-def _fill(passages: int, say: Callable[[str], None]) -> int:
+def fill(passages: int, say: Callable[[str], None]) -> int:
     """Import and ingest articles until there are so many passages; how many there are then."""
     stored = 0
     for number, (name, text) in enumerate(material.articles()):
