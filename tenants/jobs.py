@@ -211,7 +211,7 @@ class TenantJob(Job):
             with workspace(tenant):
                 return run()
         finally:
-            connection.set_schema_to_public()
+            connection.return_to_public()
             close_old_connections()
 
     def _execute(self) -> Any:

@@ -77,7 +77,7 @@ class ResolveTenant:
         finally:
             set_script_prefix(before)
             set_urlconf(None)
-            connection.set_schema_to_public()
+            connection.return_to_public()
 
 
 class ActivateTenant:
@@ -175,4 +175,4 @@ def _within(tenant: Tenant, pieces: Iterable[bytes]) -> Iterator[bytes]:
     try:
         yield from pieces
     finally:
-        connection.set_schema_to_public()
+        connection.return_to_public()

@@ -15,7 +15,7 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from tenants import roles, schemas
+from tenants import logins, roles, schemas
 from tenants.context import public_context
 from tenants.database import connection
 from tenants.errors import Refused
@@ -78,6 +78,7 @@ def _create_schema(operator: Any, schema: str) -> None:
         role_exists = cursor.fetchone() is not None
         for statement in roles.tenant_statements(database, schema, role_exists=role_exists):
             cursor.execute(statement)
+    logins.apply(operator, roles.tenant_role(database, schema))
 
 
 def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[Tenant, bool]:

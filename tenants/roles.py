@@ -9,7 +9,7 @@ grants, from which they may become the public role or one tenant's role. Three s
 3. `tenant_statements` for each workspace, as the operator, after its tables exist (see provisioning).
 
 What this stops is our own mistakes and ordinary injection. It does not stop arbitrary SQL run as the web login, which
-may `SET ROLE`: docs/security.md says so.
+may `SET ROLE`: docs/security.md says so. TENANT_LOGINS=1 does (see logins).
 """
 
 from collections.abc import Mapping
@@ -38,6 +38,13 @@ TENANT_READS = {
         "tenant_id = (SELECT id FROM public.tenants_tenant)",
     ),
 }
+# Functions of pg_catalog that everybody may call by default, and that an injected expression could make use of.
+WITHHELD = (
+    "set_config",  # changes the role
+    "pg_cancel_backend", "pg_terminate_backend",  # the requests of other workspaces run under the same login
+    "pg_notify", "pg_logical_emit_message",  # a way to say something to whoever listens; a way to fill the disk
+    "lo_creat", "lo_create", "lo_from_bytea",  # large objects would lie outside every schema
+)  # fmt: skip
 READ_ONLY_IN_PUBLIC = ("django_migrations", "django_content_type", "auth_permission")  # only migrate writes these
 DML = "SELECT, INSERT, UPDATE, DELETE"
 
@@ -58,12 +65,24 @@ def tenant_role(database: str, schema: str) -> str:
     return _role(database, schema)
 
 
+def group_role(database: str) -> str:
+    """What all workspaces' roles inherit from: the columns of TENANT_READS."""
+    return _role(database, "tenants")
+
+
 def role_for(connection: Any, schema: str) -> str | None:
-    """The role the backend sets for `schema`; None leaves the login as it is (the operator stays itself)."""
-    if not connection.settings_dict.get("SWITCH_ROLES", True):
+    """The role the backend sets for `schema`; None leaves the login as it is (the operator, a workspace's own)."""
+    if not connection.settings_dict.get("SWITCH_ROLES", True) or login_for(connection, schema):
         return None
     database = connection.settings_dict["NAME"]
     return _role(database, "public" if schema == "public" else schema)
+
+
+def login_for(connection: Any, schema: str) -> str | None:
+    """The login of its own that `schema` is entered with; None: the process's (docs/configuration.md, TENANT_LOGINS)."""
+    if not settings.TENANT_LOGINS or schema == "public" or not connection.settings_dict.get("SWITCH_ROLES", True):
+        return None
+    return tenant_role(connection.settings_dict["NAME"], schema)
 
 
 # ---------------------------------------------------------------- 1. with an administrator's connection
@@ -106,14 +125,15 @@ def create_database(admin: psycopg.Connection, name: str, *, template: bool = Fa
 def prepare_database(admin: psycopg.Connection) -> None:
     """What needs an administrator inside the database: the extension, and what nobody but the operator may use."""
     admin.execute("CREATE EXTENSION IF NOT EXISTS vector")
-    # without set_config and procedural languages an injected expression cannot change the role
-    # large objects would lie outside every schema
-    large_objects = ("lo_creat(integer)", "lo_create(oid)", "lo_from_bytea(oid, bytea)")
-    for function in ("set_config(text, text, boolean)", *large_objects):
-        admin.execute(f"REVOKE EXECUTE ON FUNCTION pg_catalog.{function} FROM PUBLIC")
+    overloads = admin.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(%s)",
+        [list(WITHHELD)],
+    ).fetchall()
+    for (function,) in overloads:
+        admin.execute(sql.SQL(f"REVOKE EXECUTE ON FUNCTION {function} FROM PUBLIC"))
         admin.execute(
-            sql.SQL(f"GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {{}}").format(sql.Identifier(login_name("operator")))
-        )  # pg_dump calls it
+            sql.SQL(f"GRANT EXECUTE ON FUNCTION {function} TO {{}}").format(sql.Identifier(login_name("operator")))
+        )  # pg_dump calls set_config
     admin.execute("REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC")
 
 
@@ -185,12 +205,11 @@ def connect(app_config: AppConfig) -> None:
 
 
 def tenant_statements(database: str, schema: str, *, role_exists: bool) -> list[str]:
-    """Role and grants of one workspace, to run once its tables exist."""
-    role, tenants = tenant_role(database, schema), _role(database, "tenants")
+    """Role and grants of one workspace, to run once its tables exist. Who may become it, `logins` says."""
+    role, tenants = tenant_role(database, schema), group_role(database)
     return [
         *([] if role_exists else [f'CREATE ROLE "{role}" NOLOGIN']),
         f'GRANT "{tenants}" TO "{role}" WITH INHERIT TRUE, SET FALSE',
-        *[f'GRANT "{role}" TO "{login}" WITH INHERIT FALSE, SET TRUE' for login in (login_name("web"), login_name("worker"))],
         f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
         f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
         # what upgrades bring, which run as the same owner

@@ -20,7 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from search.embeddings import EmbeddingModelMissing, embedder
-from tenants import roles, schemas
+from tenants import logins, roles, schemas
 from tenants.jobs import queues, worker_is_listening
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.providers import KeyUnavailable
@@ -98,17 +98,22 @@ def isolation() -> Finding:
             )
             protected = {table for (table,) in cursor.fetchall()}
             cursor.execute(
-                "SELECT has_function_privilege('public', 'pg_catalog.set_config(text, text, boolean)', 'EXECUTE'), "
-                "has_language_privilege('public', 'plpgsql', 'USAGE')"
+                "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace "
+                "AND proname = ANY(%s) AND has_function_privilege('public', oid, 'EXECUTE') UNION ALL "
+                "SELECT lanname FROM pg_language WHERE lanname = 'plpgsql' AND has_language_privilege('public', oid, 'USAGE')",
+                [list(roles.WITHHELD)],
             )
-            may_change_role = any(cursor.fetchone())
+            granted = sorted(name for (name,) in cursor.fetchall())
+            otherwise = logins.unlike_setting(connection)
     except DatabaseError as error:
         return Finding("isolation", "repair", f"Cannot be read: {_first_line(error)}", "Repair the database first.")
     problems = [f"role {role} is missing" for role in sorted(wanted - found.keys())]
     problems += [f"role {role} bypasses row-level security" for role, bypasses in sorted(found.items()) if bypasses]
     problems += [f"row-level security is off on {table}" for table in sorted(set(roles.TENANT_READS) - protected)]
-    if may_change_role:
-        problems.append("set_config or plpgsql is granted to everybody")
+    if granted:
+        problems.append(f"{', '.join(granted)} granted to everybody")
+    if otherwise:
+        problems.append(f"{len(otherwise)} workspaces are not as TENANT_LOGINS={int(settings.TENANT_LOGINS)} wants them")
     if problems:
         return Finding("isolation", "repair", _sentence(problems), PREPARE)
     return Finding("isolation", "ok", f"{len(found)} roles, row-level security on {len(protected)} tables")

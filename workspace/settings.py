@@ -57,6 +57,9 @@ DATABASE_PASSWORDS = {
 }
 
 
+TENANT_LOGINS = env.boolean("TENANT_LOGINS", False)  # a login for each workspace (tenants/logins.py)
+
+
 def _login(kind: str) -> dict[str, Any]:
     return {
         "ENGINE": "tenants.database",

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from psycopg import sql
 
-from tenants import roles
+from tenants import logins, roles
 from tenants.database import connection
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
@@ -35,6 +35,7 @@ class Command(BaseCommand):
         try:
             self._check_keystore()
             call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
+            logins.sync(connection)
         except (Refused, KeyUnavailable) as refusal:
             raise CommandError(f"{refusal} Nothing has been migrated.") from None
         if options["json"]:
