@@ -31,6 +31,7 @@ class Running:
         self.var, self.keys, self.logs = home / "var", home / "keys", home / "logs"
         for directory in (self.var, self.keys, self.logs):
             directory.mkdir(parents=True, mode=0o700)
+        self.settings: dict[str, str] = {}  # what a test sets for every process
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -57,6 +58,7 @@ class Running:
             "PORT": str(self.port),
             "DJANGO_SETTINGS_MODULE": "workspace.settings",
             **{f"DB_PASSWORD_{name}": os.environ[f"DB_PASSWORD_{name}"] for name in passwords},
+            **self.settings,
         }
         return found
 

@@ -5,7 +5,7 @@ password, in the state a request leaves it in. The limit, `SET ROLE` as a statem
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -165,10 +165,12 @@ ESCAPES = [
 
 @pytest.mark.parametrize("statement", ESCAPES)
 def test_it_is_refused(statement: str, run: Run, workspace_a: Any, workspace_b: Any) -> None:
-    database = connection.settings_dict["NAME"]
-    place = {"role": workspace_b.db_role, "other": workspace_b.schema_name, "web": roles.login_name("web"), "database": database}
+    names = {
+        "role": workspace_b.db_role, "other": workspace_b.schema_name, "web": roles.login_name("web"),
+        "database": connection.settings_dict["NAME"],
+    }  # fmt: skip
     with pytest.raises((DatabaseError, psycopg.Error), match=REFUSED):
-        run(statement.format(**place))
+        run(statement.format(**names))
 
 
 HOME = [
@@ -185,13 +187,17 @@ def test_whoever_resets_the_role_has_none_that_reads_anything(statement, run, wo
         return
     (role,) = run("SELECT current_user")[0]
     assert role in (f"{connection.settings_dict['NAME']}_rest", roles.login_name("web"))
-    tables = run("SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'public' OR starts_with(schemaname, 'tenant_')")
-    assert {schema for schema, _ in tables} >= {"public", workspace_a.schema_name, workspace_b.schema_name}
-    for right in ("has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE')", "has_table_privilege(c.oid, 'DELETE, TRUNCATE')"):
-        assert run(
-            f"SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND "
-            f"(n.nspname = 'public' OR starts_with(n.nspname, 'tenant_')) AND (has_schema_privilege(n.oid, 'USAGE') OR {right})"
-        ) == []
+    ours = (
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+        "WHERE c.relkind = 'r' AND (n.nspname = 'public' OR starts_with(n.nspname, 'tenant_'))"
+    )
+    assert run(f"SELECT count(*) > 40 {ours}") == [(True,)]
+    rights = (
+        "has_schema_privilege(n.oid, 'USAGE')", "has_table_privilege(c.oid, 'DELETE, TRUNCATE')",
+        "has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE')",
+    )  # fmt: skip
+    for right in rights:
+        assert run(f"SELECT c.oid::regclass {ours} AND {right}") == []
     for name in ("public.tenants_user", f'"{workspace_a.schema_name}".documents_document'):
         with pytest.raises((DatabaseError, psycopg.Error), match="permission denied"):
             run(f"SELECT * FROM {name}")
@@ -244,11 +250,8 @@ def test_it_is_noticed_by_every_way_of_sending(workspace_a, workspace_b) -> None
     ]
     with workspace(workspace_a):
         for way in ways:
-            with connection.cursor() as cursor:
-                try:
-                    way(cursor)
-                except (DatabaseError, psycopg.Error):
-                    pass  # what counts is what comes after
+            with suppress(DatabaseError, psycopg.Error), connection.cursor() as cursor:
+                way(cursor)  # what counts is what comes after
             assert connection.connection.session is not Session.KNOWN
             _assert_is_in(workspace_a)
 
@@ -286,9 +289,8 @@ def test_a_commit_that_was_a_rollback_is_noticed(workspace_a) -> None:
     """An error inside `atomic` that somebody swallows: PostgreSQL rolls back on COMMIT and with it undoes our SET ROLE."""
     connection.close()
     with workspace(workspace_a):
-        with transaction.atomic():
-            with pytest.raises(DatabaseError), connection.cursor() as cursor:
-                cursor.execute("SELECT 1 / 0")
+        with transaction.atomic(), pytest.raises(DatabaseError), connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
         _assert_is_in(workspace_a)
 
 

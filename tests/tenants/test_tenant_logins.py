@@ -14,9 +14,10 @@ from django.test import Client
 from psycopg import sql
 
 from documents.models import Collection
-from tenants import logins, provisioning, roles
+from tenants import logins, provisioning, roles, upgrading
 from tenants.context import public_context, workspace
 from tenants.database.base import KEPT, ChangesLogin
+from tenants.keys.keyring import keyring
 from tenants.models import Membership, Person, Tenant
 from tests.factories import CollectionFactory
 from workspace import doctor
@@ -103,8 +104,9 @@ def test_a_workspaces_login_reads_its_own_rows_of_public_tables(workspace_a: Ten
 
 
 def test_a_password_opens_its_own_workspace_only(workspace_a: Tenant, workspace_b: Tenant) -> None:
-    with pytest.raises(psycopg.OperationalError, match="authentication failed"), signed_in(
-        workspace_b.db_role, logins.password(workspace_a.db_role)
+    with (
+        pytest.raises(psycopg.OperationalError, match="authentication failed"),
+        signed_in(workspace_b.db_role, logins.password(workspace_a.db_role)),
     ):
         pass
 
@@ -128,8 +130,9 @@ def test_switching_off_takes_the_logins_away(settings: LazySettings, workspace_a
     logins.sync(connections["operator"])
     assert logins.unlike_setting(connection) == []
     assert doctor.isolation().state == "ok"
-    with pytest.raises(psycopg.OperationalError, match="not permitted|failed"), signed_in(
-        workspace_a.db_role, logins.password(workspace_a.db_role)
+    with (
+        pytest.raises(psycopg.OperationalError, match=r"not permitted|failed"),
+        signed_in(workspace_a.db_role, logins.password(workspace_a.db_role)),
     ):
         pass
     with workspace(workspace_a):
@@ -269,13 +272,35 @@ def test_a_new_thread_starts_in_public_and_has_its_own(workspace_a: Tenant) -> N
     ]
 
 
+def test_upgrading_reaches_the_login(monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant) -> None:
+    """The operator upgrades; what the data steps read of the workspace, they read by its login."""
+
+    def upgrade(operator: Any, schema: str) -> bool:
+        assert who()[0].endswith(schema)
+        assert keyring.current_version(Tenant.objects.get().id) == 1
+        with operator.cursor() as cursor:
+            cursor.execute(f'CREATE TABLE "{schema}".brand_new (id int)')
+        return True
+
+    Tenant.objects.filter(pk=workspace_a.pk).update(schema_version="")
+    monkeypatch.setattr("tenants.schemas.upgrade", upgrade)
+    report = upgrading.upgrade_workspaces()
+    assert (report.upgraded, report.failed) == (["alpha"], {})
+    with workspace(workspace_a), connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM brand_new")
+        assert cursor.fetchone() == (0,)
+    with connections["operator"].cursor() as cursor:
+        cursor.execute(f'DROP TABLE "{workspace_a.schema_name}".brand_new')
+
+
 def test_pages_work(workspace_a: Tenant, client_owner: Client) -> None:
     with workspace(workspace_a):
         CollectionFactory(name="Quillfeather")
     for path in ("", "documents/", "collections/", "members/", "evaluation/", "documents/upload/"):
         assert client_owner.get(f"{workspace_a.path}{path}").status_code == 200, path
     assert "Quillfeather" in client_owner.get(f"{workspace_a.path}collections/").text
-    assert client_owner.post(f"{workspace_a.path}members/invite/", {"email": "new@example.org", "role": "viewer"}).status_code == 302
+    invited = client_owner.post(f"{workspace_a.path}members/invite/", {"email": "new@example.org", "role": "viewer"})
+    assert invited.status_code == 302
     assert connection.schema_name == "public"
 
 
