@@ -58,22 +58,25 @@ class Cursor(ServerBindingCursor):
     override of a private method against the pinned version.
     """
 
+    _conn: Any
+    statusmessage: str | None
+
     def _execute_send(self, query: PostgresQuery, *, force_extended: bool = False, binary: bool | None = None) -> None:
-        self._conn.session = Session.ALTERED  # type: ignore[attr-defined]  # unless `execute` learns better
+        self._conn.session = Session.ALTERED  # unless `execute` learns better
         super()._execute_send(query, force_extended=True, binary=binary)  # type: ignore[misc]
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         before = getattr(self._conn, "session", Session.KNOWN)
         after = max(before, Session.UNSURE)  # it fails: the server has undone it, and perhaps more
         try:
-            result = super().execute(*args, **kwargs)
+            result = super().execute(*args, **kwargs)  # type: ignore[misc]
             tag = self.statusmessage or ""
             if tag.startswith(KEEPS_SESSION):
                 after = before
             elif not tag.startswith(ENDS_TRANSACTION):
                 after = Session.ALTERED
         finally:
-            self._conn.session = after  # type: ignore[attr-defined]
+            self._conn.session = after
         return result
 
 
@@ -89,6 +92,10 @@ class Parked:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    connection: Any
+    close_at: float | None
+    errors_occurred: bool
+    health_check_done: bool
     _applied: tuple[tuple[str, ...], str | None] | None = None  # what the server's session has; None: unknown
     _connecting = False
     _setting_search_path: bool
@@ -235,5 +242,5 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _can_discard(self) -> bool:
         """What raw SQL left in the session must not reach the next workspace. Not in a transaction: it is made up for later."""
-        idle = self.connection.info.transaction_status == TransactionStatus.IDLE and self.connection.autocommit
-        return idle and self.settings_dict.get("SWITCH_ROLES", True)
+        idle: bool = self.connection.info.transaction_status == TransactionStatus.IDLE and self.connection.autocommit
+        return idle and bool(self.settings_dict.get("SWITCH_ROLES", True))

@@ -67,7 +67,7 @@ ESCAPES = [
     "UPDATE pg_settings SET setting = '{role}' WHERE name = 'role'",
     "DO $$ BEGIN SET ROLE {role}; END $$",
     "DO LANGUAGE plpgsql 'BEGIN PERFORM 1; END'",
-    "SET SESSION AUTHORIZATION \"{role}\"",
+    'SET SESSION AUTHORIZATION "{role}"',
     # things of one's own, in which to hide something or with which to shadow something
     "CREATE TEMP TABLE mine (id int)",
     "SELECT 1 AS one INTO TEMP mine",
