@@ -380,6 +380,8 @@ def sweep(*, everything: bool = False) -> None:
         _guarded(stats.refresh_closed)
     except (OperationalError, InterfaceError) as error:  # the database is away: the next sweep finds it again
         logger.error("sweep ended: %s", describe_exception(error))
+    finally:
+        connection.return_to_public()
 
 
 def failed_keys(queue: Any) -> list[str]:

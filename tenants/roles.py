@@ -158,6 +158,9 @@ def sync(connection: Any) -> None:
             statements += [
                 f'GRANT CONNECT ON DATABASE "{database}" TO "{login}"',
                 f'GRANT "{rest}", "{public}" TO "{login}" WITH INHERIT FALSE, SET TRUE',
+                # whoever ran SQL as this login may have left settings to it, as every role may to itself
+                f'ALTER ROLE "{login}" RESET ALL',
+                f'ALTER ROLE "{login}" IN DATABASE "{database}" RESET ALL',
                 # at connect and after RESET ROLE: a role without grants
                 f'ALTER ROLE "{login}" IN DATABASE "{database}" SET role = \'{rest}\'',
                 f'ALTER ROLE "{login}" IN DATABASE "{database}" SET search_path = \'\'',

@@ -11,14 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from psycopg import sql
 
 from tenants import roles
 from tenants.context import workspace
 from tenants.database.base import Session
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 Run = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -325,6 +325,16 @@ def test_another_requests_statement_cannot_be_read(run: Run, workspace_b: Any) -
     assert seen == [("<insufficient privilege>",)]
 
 
+@pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
+def test_no_other_request_is_ended_even_out_of_every_role(function: str, run: Run, workspace_b: Any) -> None:
+    """All requests are the web login's, and a login may end its own sessions: but for the function, which is revoked."""
+    with bare(workspace_b) as other:
+        run("SET ROLE NONE")
+        with pytest.raises((DatabaseError, psycopg.Error), match=f"permission denied for function {function}"):
+            run(f"SELECT {function}({other.info.backend_pid})")
+        assert other.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_statements_carry_no_values(workspace_a: Any) -> None:
     """Whoever may read them, an administrator for one, sees the statement with places for its parameters."""
     admin, password = settings.DATABASE_ADMINISTRATOR
@@ -351,6 +361,24 @@ def test_the_limit_set_role_as_a_statement_of_its_own(run: Run, workspace_b: Any
     """Holds the documentation honest: without TENANT_LOGINS this works, until the connection's next cursor."""
     run(f'SET ROLE "{workspace_b.db_role}"')
     assert run("SELECT current_user") == [(workspace_b.db_role,)]
+
+
+def test_the_limit_what_a_login_does_to_itself(workspace_a: Any) -> None:
+    """Out of every role the session is the web login, which may leave settings to its later sessions: `prepare` takes them."""
+    with bare(workspace_a) as raw:
+        raw.execute("SET ROLE NONE")
+        raw.execute("ALTER ROLE CURRENT_USER SET work_mem = '77kB'")
+        raw.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {connection.settings_dict['NAME']} SET temp_buffers = '808kB'")
+    shown = "SELECT current_setting('work_mem'), current_setting('temp_buffers')"
+    with bare(workspace_a) as raw:
+        assert raw.execute(shown).fetchone() == ("77kB", "808kB")
+    roles.sync(connections["operator"])
+    connections["operator"].close()
+    with bare(workspace_a) as raw:
+        assert "77kB" not in raw.execute(shown).fetchone()
+        assert "808kB" not in raw.execute(shown).fetchone()
+        raw.execute("RESET ROLE")
+        assert raw.execute("SELECT current_user").fetchone()[0].endswith("_rest")
 
 
 def test_the_limit_channels_between_workspaces(run: Run) -> None:
