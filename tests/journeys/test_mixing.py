@@ -1,7 +1,7 @@
 """Fifty threads, twenty workspaces, everything at once: no answer carries another's content, no connection stays in one.
 
-In this process, through the whole stack of middleware as a server calls it, with a real connection for each thread. Half
-of the time things go wrong: views that fail, statements that fail, streams that nobody reads to their end.
+In this process, through the whole stack of middleware as a server calls it, with a real connection for each thread. Often
+things go wrong on purpose: views that fail, statements that fail, streams that nobody reads to their end.
 `CLOISTER_MIXING_SECONDS=60 bin/test tests/journeys/test_mixing.py -s` is the full run; it prints what it counted.
 """
 

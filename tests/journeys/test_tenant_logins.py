@@ -1,7 +1,7 @@
 """A whole installation switched to a login for each workspace, used, and switched back: TENANT_LOGINS=1 and `prepare`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -18,20 +18,18 @@ MARKER = "quillfeather"
 
 
 @pytest.fixture
-def switch(running: Running, all_alive: None) -> Iterator[type]:
+def switch(running: Running, all_alive: None) -> Iterator[Callable[[str], None]]:
     """Switch the mode as an administrator does: stop, `prepare` with the new setting, start."""
 
-    class Switch:
-        @staticmethod
-        def to(value: str) -> None:
-            running.stop()
-            running.settings = {"TENANT_LOGINS": value}
-            running.prepare()
-            running.start_web()
-            running.start_worker()
+    def to(value: str) -> None:
+        running.stop()
+        running.settings = {"TENANT_LOGINS": value}
+        running.prepare()
+        running.start_web()
+        running.start_worker()
 
-    yield Switch
-    Switch.to("0")
+    yield to
+    to("0")
     running.settings = {}
 
 
@@ -64,11 +62,11 @@ def make_with_the_form(running: Running) -> None:
     assert "Larks" in page.text
 
 
-def test_switched_on_used_and_switched_off(running: Running, make_place: MakePlace, switch: type) -> None:
+def test_switched_on_used_and_switched_off(running: Running, make_place: MakePlace, switch: Callable[[str], None]) -> None:
     old = make_place("Before")
     use(old, MARKER)
 
-    switch.to("1")
+    switch("1")
     checks = {check["name"]: check for check in running.manage("doctor")["checks"]}
     assert checks["isolation"]["state"] == "ok", checks["isolation"]
     assert MARKER in old.search(f"Where does the {MARKER} nest?").text
@@ -94,7 +92,7 @@ def test_switched_on_used_and_switched_off(running: Running, make_place: MakePla
                 web.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     assert not re.search(r"Traceback|ERROR", running.log("web") + running.log("worker"))
 
-    switch.to("0")
+    switch("0")
     assert MARKER in old.search(f"Where does the {MARKER} nest?").text
     use(new, "wrenmarrowsecond", "editor")
     can_login = old.database.execute(
