@@ -29,6 +29,7 @@ from documents.receiving import collection_choices, create_collection, receive, 
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, size_limit
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
+from tenants.limits import limited
 from tenants.models import Person
 from tenants.permissions import requires
 
@@ -90,6 +91,7 @@ def _upload_area() -> dict[str, object]:
 @csrf_exempt  # the check reads the body: it is made inside, once the handler that encrypts is in place
 @require_http_methods(["GET", "POST"])
 @requires("upload")
+@limited("upload")
 def document_upload(request: HttpRequest) -> HttpResponseBase:
     handler = EncryptingUploadHandler(request)
     request.upload_handlers = [handler]

@@ -12,6 +12,7 @@ from search.forms import SearchForm
 from search.models import SharedSearch
 from search.presentation import passages
 from search.querying import search, term_index
+from tenants.limits import limited
 from tenants.permissions import requires
 
 PAGE_SIZE = 10
@@ -21,6 +22,7 @@ DEPTH = 100  # documents reachable by paging
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires("search")
+@limited("search")
 def search_page(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         form = SearchForm()
@@ -53,6 +55,7 @@ def share(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_GET
 @requires("search")
+@limited("search", "GET")
 def shared(request: HttpRequest, shared_id: str) -> HttpResponse:
     """The search somebody shared, run again now."""
     kept = SharedSearch.objects.filter(pk=shared_id).first()

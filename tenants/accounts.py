@@ -4,21 +4,30 @@ import base64
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from tenants.ciphers import InstallationCipher
+from tenants.limits import too_many
 from tenants.models import User
 
 SECOND_FACTOR = ("mfa_authenticator", "data")
+WAYS = {
+    "reauthenticate": "Use your password",
+    "mfa_reauthenticate": "Use a code",
+    "mfa_reauthenticate:webauthn": "Use a passkey",
+}
 
 
 class AccountAdapter(DefaultAccountAdapter):
     error_messages: ClassVar[dict[str, str]] = {
         **DefaultAccountAdapter.error_messages,
         "email_password_mismatch": "The e-mail address or the password is wrong.",
-        "too_many_login_attempts": "Too many attempts failed. Wait a while, then try again.",
+        "too_many_login_attempts": "Too many attempts failed. Try again in 5 minutes.",
         "incorrect_password": "This is not your password.",
         "enter_current_password": "Type your current password.",
         "email_taken": "There is an account with this address already.",
@@ -27,6 +36,24 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return settings.SIGN_UP_OPEN
+
+    def pre_authenticate(self, request: HttpRequest, **credentials: Any) -> None:
+        """allauth would answer 200 with a sentence in the form; a limit is a 429 everywhere."""
+        try:
+            super().pre_authenticate(request, **credentials)
+        except ValidationError:
+            raise ImmediateHttpResponse(too_many(request, settings.SIGN_IN_FAILURES_SECONDS)) from None
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, str]]:
+        return [
+            method | {"description": WAYS.get(method["id"], method["description"])}
+            for method in super().get_reauthentication_methods(user)
+        ]
+
+    def second_factors(self, user: User) -> list[dict[str, str]]:
+        """The pages on which this person can prove a second factor they have, passkeys first."""
+        found = [way for way in self.get_reauthentication_methods(user) if way["id"] != "reauthenticate"]
+        return sorted(found, key=lambda way: way["id"], reverse=True)
 
     # Links in mail lead to the installation's own address: a host that a workspace brought is its owner's to redirect.
 
@@ -43,8 +70,19 @@ class AccountAdapter(DefaultAccountAdapter):
 class MFAAdapter(DefaultMFAAdapter):
     error_messages: ClassVar[dict[str, str]] = {
         **DefaultMFAAdapter.error_messages,
-        "incorrect_code": "This code is wrong or too old. Type the one your app shows now.",
+        "incorrect_code": "This code is wrong or too old, or this passkey belongs to no account here.",
+        "unverified_email": "Confirm all your e-mail addresses first, or remove those you cannot confirm.",
+        "add_email_blocked": "With a second factor set up, an address cannot be added. Switch the second factor off first.",
+        "cannot_delete_authenticator": "This second factor cannot be removed.",
+        "cannot_generate_recovery_codes": "Set up an app or a passkey first; recovery codes replace one of them.",
     }
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        """A passkey belongs to one hostname: one made here does not work on a workspace's own."""
+        return {**super().get_public_key_credential_rp_entity(), "name": "Cloister"}
+
+    def generate_authenticator_name(self, user: Any, type: Any) -> str:
+        return f"Passkey in {context.request.session.browser or 'a browser'}"
 
     def encrypt(self, text: str) -> str:
         return base64.b64encode(InstallationCipher().encrypt(SECOND_FACTOR, text.encode())).decode()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from allauth.mfa.webauthn.forms import AddWebAuthnForm
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 
@@ -28,6 +29,18 @@ class WorkspaceForm(forms.Form):
         if cleaned.get("slug") and Tenant.objects.filter(slug=cleaned["slug"]).exists():
             self.add_error("slug", f"The address {cleaned['slug']} is taken: choose another.")
         return cleaned
+
+
+class AddPasskeyForm(AddWebAuthnForm):
+    """allauth's, in our words; what it makes signs in alone unless the person wants it beside the password only."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["name"].help_text = "To tell your passkeys apart."
+        self.fields["name"].max_length = 100
+        alone = self.fields["passwordless"]
+        alone.label, alone.initial = "Sign in with it alone, without a password", True
+        alone.help_text = "The device then asks for your fingerprint, face or PIN each time."
 
 
 class InviteForm(forms.Form):

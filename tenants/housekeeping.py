@@ -4,12 +4,11 @@ from datetime import timedelta
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
-from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.utils import timezone
 
 from tenants.jobs import on_worker_start_public
-from tenants.models import Invitation, OutgoingMail
+from tenants.models import Invitation, OutgoingMail, Session
 
 DAY_SECONDS = 24 * 3600
 KEEP_DAYS = 30

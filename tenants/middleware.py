@@ -8,8 +8,10 @@ Everything in between (sessions, sign-in, CSRF) runs in public context.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from allauth.core.internal.httpkit import get_client_ip
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.http import (
@@ -24,10 +26,11 @@ from django.http import (
 from django.shortcuts import render
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 
-from tenants import schemas, staff_access, stats
+from tenants import schemas, second_factor, staff_access, stats
 from tenants.database import connection
 from tenants.models import Domain, Membership, StaffAccess, Tenant
 from tenants.permissions import Role
+from tenants.sessions import in_words
 
 PREFIX = "/w/"
 PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
@@ -80,9 +83,24 @@ class ResolveTenant:
             connection.return_to_public()
 
 
+class Sessions(SessionMiddleware):
+    """Django's own, and the session knows from where it is used."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        super().process_request(request)
+        request.session.browser = in_words(request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
+        request.session.address = get_client_ip(request) or ""  # type: ignore[attr-defined]
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        response = super().process_response(request, response)  # type: ignore[arg-type]
+        request.session.note_use()  # type: ignore[attr-defined]
+        return response
+
+
 class ActivateTenant:
     """Last. Sets `request.tenant` and `request.membership` and enters the tenant; a non-member gets the same 404 as for
-    a workspace that does not exist, an anonymous visitor the sign-in page for either.
+    a workspace that does not exist, an anonymous visitor the sign-in page for either. Where a second factor is required
+    (tenants/second_factor.py), a session without one is led to the page that says so.
     """
 
     def __init__(self, get_response: GetResponse) -> None:
@@ -103,7 +121,7 @@ class ActivateTenant:
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:
         if request.workspace_address is None:  # type: ignore[attr-defined]
-            return None
+            return second_factor.lead(request) if second_factor.is_missing_outside(request) else None
         user = request.user
         if not user.is_authenticated:
             if request.headers.get("HX-Request"):
@@ -121,6 +139,8 @@ class ActivateTenant:
         access = None
         if membership is None:
             access, membership = _as_staff(request)
+        if (access is not None or membership.tenant.require_mfa) and not second_factor.is_in_session(request):
+            return second_factor.lead(request)
         if closed := _closed(request, membership.tenant):
             return closed
         if access is None:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
@@ -304,6 +305,29 @@ class TenantKey(models.Model):
 
     def __str__(self) -> str:
         return f"key {self.version} of {self.tenant_id}"
+
+
+class Session(AbstractBaseSession):
+    """A browser's session (sessions.py). Nothing in the row lets anybody sign in: its key is a hash of the cookie."""
+
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="sessions")
+    started_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+    browser = models.CharField(max_length=200, default="")
+    address = models.CharField(max_length=45, default="")
+
+    @classmethod
+    def get_session_store_class(cls) -> Any:
+        from tenants.sessions import SessionStore
+
+        return SessionStore
+
+    def save(self, *args: Any, force_update: bool = False, **kwargs: Any) -> None:
+        """Written anew with each change of its contents; it stays as old as it is."""
+        if force_update:
+            kwargs["update_fields"] = [field.name for field in self._meta.concrete_fields if field.name != "started_at"]
+            kwargs["update_fields"].remove("session_key")
+        super().save(*args, force_update=force_update, **kwargs)
 
 
 def mail_id() -> str:

@@ -62,6 +62,12 @@ def invitation_of(token: str) -> Invitation | None:
     return invitation if invitation.is_open and invitation.tenant.status == Tenant.Status.ACTIVE else None
 
 
+def is_invited(email: str) -> bool:
+    """Whether some workspace waits for this address."""
+    offers = Invitation.objects.filter(email=email, accepted_at=None, expires_at__gt=timezone.now())
+    return bool(email) and offers.filter(tenant__status=Tenant.Status.ACTIVE).exists()
+
+
 def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
     """Offer a place to `email`, or to whoever has the link when it is empty. Mailed where a mail server is set up.
 

@@ -2,6 +2,7 @@
 
 from uuid import UUID
 
+from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib import messages
@@ -12,15 +13,17 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from tenants import people, provisioning
+from tenants import people, provisioning, second_factor
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.forms import HandOverForm, InviteForm, JoinForm, RoleForm, WorkspaceForm
 from tenants.middleware import outside
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role, may_grant, requires, role_table
+from tenants.sessions import end_session, end_sessions, sessions_of
 
 LARGEST_ID = 2**63 - 1  # of a bigint: what is larger is nobody's
 
@@ -119,6 +122,51 @@ def _join(request: HttpRequest, offer: Invitation, given: dict[str, str]) -> Htt
         return redirect(offer.tenant.path)
     EmailAddress.objects.get(user=user, primary=True).send_confirmation(request, signup=True)
     return redirect("account_email_verification_sent")
+
+
+@login_required
+@require_GET
+def second_factor_required(request: HttpRequest) -> HttpResponse:
+    """Says why a second factor is needed and leads to it; once the session has been proved with one, back to the way."""
+    assert isinstance(request.user, User)  # login_required
+    wanted = second_factor.remember(request)
+    if second_factor.is_in_session(request):
+        return redirect(request.session.pop(second_factor.NEXT, wanted))
+    context = {
+        "is_set_up": second_factor.is_set_up(request.user),
+        "ways": get_account_adapter(request).second_factors(request.user),
+        "requiring": Membership.objects.filter(user=request.user, tenant__require_mfa=True).select_related("tenant"),
+        "for_console": wanted.startswith(second_factor.CONSOLE),
+        "back": urlencode({"next": settings.SECOND_FACTOR_URL}),
+    }
+    return render(request, "account/second_factor.html", context)
+
+
+@login_required
+@require_GET
+def sessions(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request.user, User)  # login_required
+    return render(request, "account/sessions.html", {"sessions": sessions_of(request.user, request.session)})  # type: ignore[arg-type]
+
+
+@login_required
+@require_POST
+def session_end(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request.user, User)  # login_required
+    if not end_session(request.user, request.POST.get("session", "")):
+        messages.info(request, "That browser was signed out before.")
+    else:
+        messages.success(request, "That browser is signed out.")
+    return redirect("sessions")
+
+
+@login_required
+@require_POST
+def sessions_end_others(request: HttpRequest) -> HttpResponse:
+    assert isinstance(request.user, User)  # login_required
+    ended = end_sessions(request.user, but=request.session)  # type: ignore[arg-type]
+    messages.success(request, "Signed out 1 other browser." if ended == 1 else f"Signed out {ended} other browsers.")
+    return redirect("sessions")
 
 
 # ---------------------------------------------------------------- inside a workspace

@@ -29,6 +29,7 @@ KEEP = {
 }
 SETUP = {"search_vectorindex", "documents_usage"}  # rows that provisioning puts into a tenant
 PASSWORD = "correct-horse-battery"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # of a second factor, base32
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -210,14 +211,29 @@ def viewer(person: Callable[..., Any], workspace_a: Any) -> Any:
     return person("viewer", workspace_a)
 
 
-def _signed_in(user: Any) -> Client:
+def _signed_in(user: Any, *, second_factor: bool | None = None) -> Client:
+    """Staff are signed in with a second factor, which they need; others with a password alone, unless said otherwise."""
     client = Client()
     client.force_login(user, backend="allauth.account.auth_backends.AuthenticationBackend")
+    if user.is_staff if second_factor is None else second_factor:
+        prove_second_factor(client, user)
     return client
 
 
+def prove_second_factor(client: Client, user: Any) -> None:
+    """The session as if a code had been typed: the app is set up (its secret is `SECRET`), and was used."""
+    from allauth.mfa.models import Authenticator
+    from allauth.mfa.utils import encrypt
+
+    app, _ = Authenticator.objects.get_or_create(user=user, type="totp", defaults={"data": {"secret": encrypt(SECRET)}})
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "mfa", "type": "totp", "id": app.pk, "at": 0}]
+    session["account_authentication_methods_user"] = str(user.pk)
+    session.save()
+
+
 @pytest.fixture
-def sign_in() -> Callable[[Any], Client]:
+def sign_in() -> Callable[..., Client]:
     return _signed_in
 
 

@@ -25,6 +25,7 @@ def screen(request: HttpRequest) -> dict[str, Any]:
     return {
         "mail_is_configured": settings.MAIL_IS_CONFIGURED,
         "sign_up_is_open": settings.SIGN_UP_OPEN,
+        "single_sign_on": settings.OIDC_NAME if settings.OIDC_ISSUER else "",
         "reference": getattr(request, "reference", ""),
         "installation": outside(request),
         "staff_accesses": SimpleLazyObject(lambda: _staff_accesses(request)),

@@ -60,12 +60,23 @@ def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
 
 
 def web_address(name: str, default: str) -> str:
-    """http(s)://host, without a slash at its end."""
+    """http(s)://host, without a slash at its end; empty only where that is the default."""
     value = text(name, default).rstrip("/")
+    if value == default == "":
+        return ""
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise BadSetting(name, f"{value!r} is no address such as https://search.example.org.")
     return value
+
+
+def rate(name: str, default: str) -> tuple[int, int]:
+    """How many in how many seconds, written as 120/60."""
+    value = text(name, default)
+    parts = value.split("/")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise BadSetting(name, f"{value!r} is no rate such as 120/60: a number, a slash, and in how many seconds.")
+    return int(parts[0]), int(parts[1])
 
 
 def words(name: str, default: str = "") -> list[str]:

@@ -4,6 +4,7 @@ refused at the start by name.
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
 
@@ -102,13 +103,14 @@ SHARED_APPS = [
     "tenants",
     "django.contrib.contenttypes",
     "django.contrib.auth",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "tenants.oidc",
     "axes",
     "csp",
     "django_htmx",
@@ -128,7 +130,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "workspace.middleware.QueuePageStyles",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "tenants.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -208,6 +210,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Literal paths: reverse() inside a workspace would prepend /w/<slug>/.
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "/accounts/login/", "/", "/accounts/login/"
 SIGN_UP_OPEN = env.boolean("SIGN_UP_OPEN", False)
+SECOND_FACTOR_URL = "/accounts/second-factor/"
 ACCOUNT_ADAPTER = "tenants.accounts.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
@@ -216,15 +219,46 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
 MFA_ADAPTER = "tenants.accounts.MFAAdapter"
-MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers offer passkeys over plain HTTP on localhost alone
+MFA_FORMS = {"add_webauthn": "tenants.forms.AddPasskeyForm"}
 MFA_TOTP_TOLERANCE = 1  # a code typed across the half-minute counts
 MFA_TOTP_ISSUER = "Cloister"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT, AXES_COOLOFF_TIME = 5, 1  # hours
 AXES_RESET_ON_SUCCESS = True  # else two slips, a good sign-in and a slip lock the person out
-AXES_LOCKOUT_TEMPLATE = "429.html"
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the time that the page names stays true
+AXES_LOCKOUT_CALLABLE = "tenants.limits.locked_out"
+# Of the limits allauth has by default only this one spans more than a minute.
+SIGN_IN_FAILURES_SECONDS = 300
+ACCOUNT_RATE_LIMITS = {"login_failed": f"10/m/ip,5/{SIGN_IN_FAILURES_SECONDS}s/key"}
 AXES_VERBOSE = False
 SILENCED_SYSTEM_CHECKS = ["axes.W003"]
+
+# -- sign-in by somebody else's word (OpenID Connect), where all of it is set
+OIDC_ISSUER = env.web_address("OIDC_ISSUER", "")
+OIDC_CLIENT_ID, OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_ID", ""), env.text("OIDC_CLIENT_SECRET", "")
+OIDC_NAME = env.text("OIDC_NAME", "single sign-on")
+_oidc = {"OIDC_ISSUER": OIDC_ISSUER, "OIDC_CLIENT_ID": OIDC_CLIENT_ID, "OIDC_CLIENT_SECRET": OIDC_CLIENT_SECRET}
+if (_missing := [name for name, value in _oidc.items() if not value]) and len(_missing) < len(_oidc):
+    raise env.BadSetting(_missing[0], f"is not set, but other parts of it are: set all of {', '.join(_oidc)}, or none.")
+if OIDC_ISSUER.startswith("http:") and urlsplit(OIDC_ISSUER).hostname not in {"localhost", "127.0.0.1", "::1"}:
+    raise env.BadSetting("OIDC_ISSUER", "must be an https address: the client's secret and people's tokens travel there.")
+SOCIALACCOUNT_ADAPTER = "tenants.oidc.adapter.SocialAccountAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address is no identity
+SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
+SOCIALACCOUNT_PROVIDERS = {
+    "oidc": {
+        "OAUTH_PKCE_ENABLED": True,
+        "APPS": [{"name": OIDC_NAME, "client_id": OIDC_CLIENT_ID, "secret": OIDC_CLIENT_SECRET}] if OIDC_ISSUER else [],
+    }
+}
+
+# -- how much one person may ask of one workspace: count and seconds (tenants/limits.py)
+RATE_SEARCH = env.rate("RATE_SEARCH", "120/60")
+RATE_UPLOAD = env.rate("RATE_UPLOAD", "1200/60")  # a browser sends one request for each file
 
 # -- mail: without a server, staff hand the links over (tenants/mail.py)
 EMAIL_HOST = env.text("EMAIL_HOST", "")

@@ -112,7 +112,6 @@
     403: "You are signed out or may not do this. Reload the page to see.",
     404: "This no longer exists. Reload the page to see what is there.",
     413: "That is larger than this installation accepts.",
-    429: "Too many requests in a short time. Wait a minute and try again.",
   };
   function complain(status, near) {
     const words = COMPLAINTS[status] || "Something went wrong on our side and was recorded. Try again in a minute.";

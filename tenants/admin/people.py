@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from tenants import mail
 from tenants.ciphers import Tampered
 from tenants.models import Membership, OutgoingMail, User
+from tenants.sessions import end_sessions
 
 admin.site.unregister(Group) if admin.site.is_registered(Group) else None
 
@@ -36,6 +37,12 @@ class PersonAdmin(UserAdmin):
     add_fieldsets = ((None, {"fields": ("email", "name", "usable_password", "password1", "password2")}),)
     filter_horizontal = ()
     inlines = (MembershipInline,)
+    actions = ("sign_out_everywhere",)
+
+    @admin.action(description="Sign out everywhere", permissions=["change"])
+    def sign_out_everywhere(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        ended = sum(end_sessions(user) for user in queryset)
+        messages.success(request, f"Ended sessions: {ended}.")
 
     def save_model(self, request: HttpRequest, obj: User, form: ModelForm, change: bool) -> None:
         """Staff vouch for the address, as an invitation would; the console has one kind of staff."""

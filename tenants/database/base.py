@@ -21,6 +21,7 @@ from django_tenants.utils import quote_schema_name
 from psycopg._queries import PostgresQuery
 from psycopg.pq import TransactionStatus
 
+from tenants.database.schema import SchemaEditor
 from tenants.roles import login_for, role_for
 
 # A backend keeps about 265 KB of catalogue cache for each workspace it has touched, until its connection closes
@@ -92,6 +93,7 @@ class Parked:
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    SchemaEditorClass = SchemaEditor
     connection: Any
     close_at: float | None
     errors_occurred: bool

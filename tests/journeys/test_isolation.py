@@ -251,7 +251,7 @@ def test_sql_from_inside_sees_its_own_rows_alone(workspaces: dict[str, Stocked],
     assert sorted(emails) == sorted([a.email, f"viewer@{a.slug}.example"])
     for statement in (
         "SELECT password FROM public.tenants_user",
-        "SELECT * FROM public.django_session",
+        "SELECT * FROM public.tenants_session",
         "SELECT * FROM public.mfa_authenticator",
         "SELECT * FROM public.tenants_outgoingmail",
         "SELECT * FROM public.tenants_invitation",

@@ -3,11 +3,10 @@
 from datetime import timedelta
 
 import pytest
-from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from tenants import housekeeping, people
-from tenants.models import Invitation, OutgoingMail
+from tenants.models import Invitation, OutgoingMail, Session
 
 pytestmark = pytest.mark.django_db
 

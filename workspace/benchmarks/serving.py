@@ -60,7 +60,7 @@ def _environment() -> dict[str, str]:
     found = {name: value for name, value in os.environ.items() if name not in withheld}
     address = urlsplit(found["DATABASE_URL"])
     found["DATABASE_URL"] = urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
-    return found | {"CLOISTER_LOGIN": "web"}
+    return found | {"CLOISTER_LOGIN": "web", "RATE_SEARCH": "1000000/60", "RATE_UPLOAD": "1000000/60"}
 
 
 def _answers(port: int, process: subprocess.Popen[bytes]) -> bool:

@@ -1,0 +1,103 @@
+"""How often somebody may ask: answered with 429, which says in words and in `Retry-After` when to try again.
+
+Counts per person and action, for each workspace apart (the cache's keys carry the schema), in fixed windows: at a
+window's edge twice the rate can pass, which is no harm for what is limited here. Sign-in has limits of its own (axes,
+allauth); their refusals are worded here too.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from axes.helpers import get_client_username, get_cool_off
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.core.cache import cache
+from django.db.models import Max
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.utils import timezone
+from redis.exceptions import RedisError
+
+logger = logging.getLogger(__name__)
+View = Callable[..., HttpResponseBase]
+
+
+def take(action: str, subject: object, rate: tuple[int, int]) -> int:
+    """Count one use by `subject`. 0 when it is allowed, else the seconds until the next one is.
+
+    Open when Redis is away: a limit guards against too much work, not against who may do it, and a search needs no Redis.
+    """
+    most, seconds = rate
+    now = time.time()
+    window = int(now // seconds)
+    key = f"limit:{action}:{subject}:{window}"
+    try:
+        cache.add(key, 0, seconds)
+        used = cache.incr(key)
+    except RedisError:
+        logger.warning("no rate limit for %s: Redis is away", action)
+        return 0
+    except ValueError:  # forgotten between the two lines, as a full Redis may
+        return 0
+    return 0 if used <= most else math.ceil((window + 1) * seconds - now)
+
+
+def limited(action: str, method: str = "POST") -> Callable[[View], View]:
+    """Let a member do this as often as RATE_<ACTION> says; requests by another method do not count."""
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if request.method == method:
+                wait = take(action, request.user.pk, getattr(settings, f"RATE_{action.upper()}"))
+                if wait:
+                    return too_many(request, wait)
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def duration(seconds: int) -> str:
+    """At least so long, as people say it: 20 seconds, 1 minute, 12 minutes, 1 hour."""
+    for unit, name in ((3600, "hour"), (60, "minute")):
+        if seconds >= unit:
+            return _counted(math.ceil(seconds / unit), name)
+    return _counted(seconds, "second")
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+
+def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
+    """429 as whoever asked can read it: a page, a part of one, or JSON."""
+    sentence = f"Too many requests in a short time. Nothing was lost. Try again in {duration(seconds)}."
+    if request.headers.get("Accept", "").startswith("application/json"):
+        response: HttpResponse = JsonResponse({"errors": [{"message": sentence}]}, status=429)
+    else:
+        template = "partials/too_many.html" if request.headers.get("HX-Request") else "429.html"
+        context = {"wait": duration(seconds), "sentence": sentence, "reference": getattr(request, "reference", "")}
+        response = render(request, template, context, status=429)
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def locked_out(request: Any, response: HttpResponse | None = None, credentials: dict[str, str] | None = None) -> HttpResponse:
+    """django-axes' answer to whoever failed too often: locked until an hour after the last failure that counted."""
+    failures = AccessAttempt.objects.filter(
+        username=get_client_username(request, credentials), ip_address=request.axes_ip_address
+    )
+    last = failures.aggregate(last=Max("attempt_time"))["last"] or timezone.now()
+    left = last + get_cool_off(request) - timezone.now()
+    return too_many(request, max(1, math.ceil(left.total_seconds())))
+
+
+def too_many_for_allauth(request: HttpRequest) -> HttpResponse:
+    """What allauth's own limits answer: all that end here look back one minute (settings.ACCOUNT_RATE_LIMITS)."""
+    return too_many(request, 60)
