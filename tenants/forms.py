@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from allauth.mfa.webauthn.forms import AddWebAuthnForm
+from allauth.mfa.adapter import get_adapter as get_mfa_adapter
+from allauth.mfa.webauthn.forms import (
+    AddWebAuthnForm,
+    AuthenticateWebAuthnForm,
+    LoginWebAuthnForm,
+    ReauthenticateWebAuthnForm,
+)
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 
@@ -31,6 +37,31 @@ class WorkspaceForm(forms.Form):
         return cleaned
 
 
+MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # what fido2 stumbles over in JSON of another shape
+
+
+class _Passkey:
+    """allauth's form, where an answer that no browser gives is refused like a wrong one, not an error of ours."""
+
+    def clean_credential(self) -> Any:
+        try:
+            return super().clean_credential()  # type: ignore[misc]
+        except MALFORMED:
+            raise get_mfa_adapter().validation_error("incorrect_code") from None
+
+
+class SignInPasskeyForm(_Passkey, LoginWebAuthnForm):
+    pass
+
+
+class SecondFactorPasskeyForm(_Passkey, AuthenticateWebAuthnForm):
+    pass
+
+
+class ConfirmPasskeyForm(_Passkey, ReauthenticateWebAuthnForm):
+    pass
+
+
 class AddPasskeyForm(AddWebAuthnForm):
     """allauth's, in our words; what it makes signs in alone unless the person wants it beside the password only."""
 
@@ -41,6 +72,12 @@ class AddPasskeyForm(AddWebAuthnForm):
         alone = self.fields["passwordless"]
         alone.label, alone.initial = "Sign in with it alone, without a password", True
         alone.help_text = "The device then asks for your fingerprint, face or PIN each time."
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            return super().clean()
+        except MALFORMED:
+            raise get_mfa_adapter().validation_error("incorrect_code") from None
 
 
 class InviteForm(forms.Form):

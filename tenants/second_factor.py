@@ -19,7 +19,8 @@ from tenants.models import User
 FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 CONSOLE = "/admin/"
 # Changing second factors would open the door for whoever only knows the password; confirming one is the way in.
-OWN_PAGES, CONFIRMING = "/accounts/2fa/", ("/accounts/2fa/authenticate/", "/accounts/2fa/reauthenticate/")
+OWN_PAGES = "/accounts/2fa/"
+CONFIRMING = tuple(f"{OWN_PAGES}{page}/" for page in ("authenticate", "reauthenticate", "webauthn/reauthenticate"))
 NEXT = "second_factor_next"  # in the session: where to go on once it is proved
 
 

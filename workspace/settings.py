@@ -222,7 +222,12 @@ MFA_ADAPTER = "tenants.accounts.MFAAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = not HTTPS  # browsers offer passkeys over plain HTTP on localhost alone
-MFA_FORMS = {"add_webauthn": "tenants.forms.AddPasskeyForm"}
+MFA_FORMS = {
+    "add_webauthn": "tenants.forms.AddPasskeyForm",
+    "authenticate_webauthn": "tenants.forms.SecondFactorPasskeyForm",
+    "login_webauthn": "tenants.forms.SignInPasskeyForm",
+    "reauthenticate_webauthn": "tenants.forms.ConfirmPasskeyForm",
+}
 MFA_TOTP_TOLERANCE = 1  # a code typed across the half-minute counts
 MFA_TOTP_ISSUER = "Cloister"
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -248,6 +253,7 @@ if OIDC_ISSUER.startswith("http:") and urlsplit(OIDC_ISSUER).hostname not in {"l
 SOCIALACCOUNT_ADAPTER = "tenants.oidc.adapter.SocialAccountAdapter"
 SOCIALACCOUNT_STORE_TOKENS = False
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address is no identity
+SOCIALACCOUNT_REAUTHENTICATION_REQUIRED = True  # to connect one, which then signs in
 SOCIALACCOUNT_REQUESTS_TIMEOUT = 10
 SOCIALACCOUNT_PROVIDERS = {
     "oidc": {

@@ -29,7 +29,6 @@
     if (status === 0) return "The connection broke. Nothing of this file was kept. Try again.";
     if (status === 401 || status === 403) return "You are signed out or may not upload here. Reload the page.";
     if (status === 413) return "This file is larger than this installation accepts.";
-    if (status === 429) return "Too many uploads in a short time. Wait a minute and try again.";
     return "The upload failed on our side. Nothing of this file was kept. Try again.";
   }
 
@@ -65,6 +64,7 @@
     const uploads = [];
     let running = 0;
     let refreshTimer = 0;
+    let pausedUntil = 0;
 
     const board = element("div", "uploads");
     board.hidden = true;
@@ -98,6 +98,8 @@
       const parts = left
         ? [`Uploading: ${done.toLocaleString("en")} of ${plural(ended.length, "file", "files")}`]
         : [`${plural(done, "file", "files")} uploaded`];
+      const pause = left ? Math.ceil((pausedUntil - Date.now()) / 1000) : 0;
+      if (pause > 0) parts.push(`too many in a short time, goes on in ${plural(pause, "second", "seconds")}`);
       if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
       if (count("cancelled")) parts.push(`${count("cancelled").toLocaleString("en")} cancelled`);
       words.textContent = parts.join(" · ");
@@ -140,8 +142,23 @@
       }, 400);
     }
 
+    /* Refused for now: it waits like the others, and all go on when the server said. */
+    function pause(upload, seconds) {
+      say(upload, "waiting", "Waiting");
+      upload.sent = 0;
+      upload.bar.value = 0;
+      if (Date.now() < pausedUntil) return;
+      pausedUntil = Date.now() + 1000 * seconds;
+      const tick = setInterval(() => {
+        if (Date.now() >= pausedUntil) {
+          clearInterval(tick);
+          next();
+        } else show();
+      }, 1000);
+    }
+
     function next() {
-      while (running < AT_ONCE) {
+      while (running < AT_ONCE && Date.now() >= pausedUntil) {
         const upload = uploads.find((candidate) => candidate.state === "waiting");
         if (!upload) break;
         send(upload);
@@ -188,8 +205,10 @@
           refresh();
         } else if (request.status < 300 && !answer) {
           fail(upload, "You are signed out. Reload the page and sign in to go on."); // the sign-in page came instead
+        } else if (request.status === 429) {
+          pause(upload, Number(request.getResponseHeader("Retry-After")) || 60);
         } else {
-          fail(upload, refusal(request.status, answer), request.status === 429 || request.status >= 500);
+          fail(upload, refusal(request.status, answer), request.status >= 500);
         }
         end();
       });

@@ -1,7 +1,8 @@
 """The staff console's pages for people, their memberships, and mail that waits to be handed over."""
 
 from allauth.account.models import EmailAddress
-from django.contrib import admin
+from allauth.socialaccount.admin import SocialApp, SocialToken  # from there: they must be registered to be taken off
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.forms import ModelForm
@@ -13,7 +14,10 @@ from tenants.ciphers import Tampered
 from tenants.models import Membership, OutgoingMail, User
 from tenants.sessions import end_sessions
 
-admin.site.unregister(Group) if admin.site.is_registered(Group) else None
+# permissions come with being staff; the provider for single sign-on comes from the environment, and its tokens are not kept
+for unused in (Group, SocialApp, SocialToken):
+    if admin.site.is_registered(unused):
+        admin.site.unregister(unused)
 
 
 class MembershipInline(admin.TabularInline):

@@ -11,7 +11,6 @@ from typing import Any
 import jwt
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.adapter import get_adapter
-from allauth.socialaccount.helpers import render_authentication_error
 from allauth.socialaccount.providers.base import ProviderAccount
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
@@ -120,10 +119,7 @@ class OIDCProvider(OAuth2Provider):
 
     def redirect(self, request: HttpRequest, process: str, *args: Any, **kwargs: Any) -> HttpResponse:
         """By way of a page of our own: browsers hold a form's redirect to form-action, which allows no other origin."""
-        try:
-            response = super().redirect(request, process, *args, **kwargs)
-        except OAuth2Error as error:
-            return render_authentication_error(request, self, exception=error)
+        response = super().redirect(request, process, *args, **kwargs)
         if not isinstance(response, HttpResponseRedirect):
             return response
         return render(request, "socialaccount/leaving.html", {"address": response.url, "provider": self})

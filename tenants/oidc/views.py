@@ -1,9 +1,11 @@
-"""allauth's two steps for our provider; not found where no provider is configured."""
+"""allauth's two steps for our provider: not found where none is configured, and its failures are a page that says so."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from allauth.socialaccount.helpers import render_authentication_error
+from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
@@ -18,7 +20,10 @@ def _where_configured(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not settings.OIDC_ISSUER:
             raise Http404
-        return view(request, *args, **kwargs)
+        try:
+            return view(request, *args, **kwargs)
+        except OAuth2Error as error:  # allauth expects some of its errors only in some places
+            return render_authentication_error(request, OIDCAdapter(request).get_provider(), exception=error)
 
     return guarded
 
