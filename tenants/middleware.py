@@ -91,8 +91,8 @@ class Sessions(SessionMiddleware):
         request.session.browser = in_words(request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
         request.session.address = get_client_ip(request) or ""  # type: ignore[attr-defined]
 
-    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
-        response = super().process_response(request, response)  # type: ignore[arg-type]
+    def process_response(self, request: HttpRequest, response: Any) -> Any:
+        response = super().process_response(request, response)
         request.session.note_use()  # type: ignore[attr-defined]
         return response
 

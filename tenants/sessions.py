@@ -69,7 +69,7 @@ class SessionStore(db.SessionStore):
         return row
 
     def create_model_instance(self, data: dict[str, Any]) -> Any:
-        row = super().create_model_instance(data)
+        row: Any = super().create_model_instance(data)
         row.session_key = digest(row.session_key)
         row.user_id = data.get(SESSION_KEY)
         row.browser, row.address = self.browser, self.address
@@ -144,7 +144,7 @@ SYSTEMS = (("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad"), ("Win
 
 
 def in_words(user_agent: str) -> str:
-    """“Firefox on Windows”, or the header itself, cut, where no such words are in it. Others' words are in it, so order counts."""
+    """“Firefox on Windows”, or the header itself, cut. Browsers name others too in it, so the order of the table counts."""
     browser = next((word for sign, word in BROWSERS if f"{sign}/" in user_agent), "")
     system = next((word for sign, word in SYSTEMS if sign in user_agent), "")
     return f"{browser} on {system}" if browser and system else user_agent[:200]

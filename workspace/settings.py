@@ -53,8 +53,7 @@ DATABASE_NAME = _database.name
 DATABASE_ADMINISTRATOR = (_database.user, _database.password)  # used by `manage.py prepare` alone
 DATABASE_OPTIONS = _database.options  # TLS, time-outs
 DATABASE_PASSWORDS = {
-    kind: env.text(f"DB_PASSWORD_{kind.upper()}", None if kind == LOGIN else "")
-    for kind in ("web", "worker", "operator")
+    kind: env.text(f"DB_PASSWORD_{kind.upper()}", None if kind == LOGIN else "") for kind in ("web", "worker", "operator")
 }
 
 
@@ -245,11 +244,11 @@ SILENCED_SYSTEM_CHECKS = ["axes.W003"]
 OIDC_ISSUER = env.web_address("OIDC_ISSUER", "")
 OIDC_CLIENT_ID, OIDC_CLIENT_SECRET = env.text("OIDC_CLIENT_ID", ""), env.text("OIDC_CLIENT_SECRET", "")
 OIDC_NAME = env.text("OIDC_NAME", "single sign-on")
+if OIDC_ISSUER.startswith("http:") and urlsplit(OIDC_ISSUER).hostname not in {"localhost", "127.0.0.1", "::1"}:
+    raise env.BadSetting("OIDC_ISSUER", "must be an https address: the client's secret and people's tokens travel there.")
 _oidc = {"OIDC_ISSUER": OIDC_ISSUER, "OIDC_CLIENT_ID": OIDC_CLIENT_ID, "OIDC_CLIENT_SECRET": OIDC_CLIENT_SECRET}
 if (_missing := [name for name, value in _oidc.items() if not value]) and len(_missing) < len(_oidc):
     raise env.BadSetting(_missing[0], f"is not set, but other parts of it are: set all of {', '.join(_oidc)}, or none.")
-if OIDC_ISSUER.startswith("http:") and urlsplit(OIDC_ISSUER).hostname not in {"localhost", "127.0.0.1", "::1"}:
-    raise env.BadSetting("OIDC_ISSUER", "must be an https address: the client's secret and people's tokens travel there.")
 SOCIALACCOUNT_ADAPTER = "tenants.oidc.adapter.SocialAccountAdapter"
 SOCIALACCOUNT_STORE_TOKENS = False
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address is no identity

@@ -328,7 +328,9 @@
     }
   }
   dress(document);
-  find('.nav [aria-current="page"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  for (const here of findAll('.nav [aria-current="page"], .tabs [aria-current="page"]')) {
+    here.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
   find("[data-focus]")?.focus();
 
   window.cloister = { announce, csrf };

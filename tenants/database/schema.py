@@ -6,7 +6,8 @@ from typing import Any
 from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 
 # What Django writes before dropping a foreign key, and after adding one together with its column.
-STACKED = re.compile(r"(?P<before>SET CONSTRAINTS \S+ IMMEDIATE; )?(?P<main>.*?)(?P<after>; SET CONSTRAINTS \S+ IMMEDIATE)?", re.S)
+NOW = r"SET CONSTRAINTS \S+ IMMEDIATE"
+STACKED = re.compile(rf"(?P<before>{NOW}; )?(?P<main>.*?)(?P<after>; {NOW})?", re.DOTALL)
 
 
 class SchemaEditor(DatabaseSchemaEditor):

@@ -61,11 +61,11 @@ class OIDCAdapter(OAuth2Adapter):
         except KeyError:
             raise NotAnswering(name) from None
 
-    access_token_url = property(lambda self: self._endpoint("token_endpoint"))  # type: ignore[assignment]
+    access_token_url = property(lambda self: self._endpoint("token_endpoint"))
     authorize_url = property(lambda self: self._endpoint("authorization_endpoint"))
 
     @property
-    def basic_auth(self) -> bool:  # type: ignore[override]
+    def basic_auth(self) -> bool:
         """client_secret_basic is what a provider that says nothing expects (OpenID Connect Discovery 1.0, 3)."""
         return "client_secret_post" not in self.configuration.get("token_endpoint_auth_methods_supported", [])
 

@@ -190,7 +190,7 @@ def test_another_device_is_signed_out(
     expect(there).to_have_url(f"{origin}{place.path}")
     with_password(page, origin, place)
     page.goto(f"{origin}/accounts/email/")
-    page.get_by_role("link", name="Where you are signed in").click()
+    page.get_by_role("link", name="Devices").click()
     expect(page.get_by_role("row", name="Chrome on Linux")).to_contain_text("This device")
     row = page.get_by_role("row", name="Firefox on Android")
     expect(row).to_contain_text("127.0.0.1")

@@ -129,7 +129,7 @@ def test_one_made_at_another_address_is_none(client_viewer):
     assert not Stored.objects.exists()
 
 
-@pytest.mark.parametrize("garbage", ["", "{}", "[]", "null", "1", '{"response": {}}', '{"id": "x", "response": {"userHandle": 1}}'])
+@pytest.mark.parametrize("garbage", ["", "{}", "[]", "null", "1", '{"response": {}}', '{"id": "x", "response": {}}'])
 def test_garbage_signs_nobody_in_and_breaks_nothing(client, garbage):
     client.get("/accounts/2fa/webauthn/login/", headers={"accept": "application/json"})
     assert client.post("/accounts/2fa/webauthn/login/", {"credential": garbage}).status_code == 302

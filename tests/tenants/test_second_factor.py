@@ -152,7 +152,7 @@ def test_it_holds_on_a_hostname_of_its_own(strict, client_viewer):
 # ---------------------------------------------------------------- staff
 
 
-@pytest.mark.parametrize("path", ["/admin/", "/admin/tenants/user/", "/admin/queues/", "/admin/queues/queues/0/", "/admin/jsi18n/"])
+@pytest.mark.parametrize("path", [f"/admin/{page}" for page in ("", "tenants/user/", "queues/", "queues/queues/0/", "jsi18n/")])
 def test_staff_always_need_it(person, sign_in, path):
     staff = person(None, email="staff@example.org", staff=True)
     led = sign_in(staff, second_factor=False).get(path)

@@ -31,6 +31,11 @@ from workspace.cache import JSONSerializer
         ("KEYS_DIR", "keys", "absolute path"),
         ("LOG_LEVEL", "loud", "none of DEBUG"),
         ("PUBLIC_URL", "search.example.org", "no address"),
+        ("RATE_SEARCH", "many", "no rate such as 120/60"),
+        ("RATE_SEARCH", "120/m", "no rate such as 120/60"),
+        ("RATE_UPLOAD", "1/0", "no rate such as 120/60"),
+        ("OIDC_ISSUER", "http://id.example.org", "must be an https address"),
+        ("OIDC_ISSUER", "id.example.org", "no address"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name, value, said):
@@ -46,6 +51,23 @@ def test_a_bad_value_is_refused_by_name(name, value, said):
     assert done.stderr.startswith(f"{name}: ")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "missing"),
+    [("OIDC_ISSUER", "https://id.example.org", "OIDC_CLIENT_ID"), ("OIDC_CLIENT_SECRET", "secret", "OIDC_ISSUER")],
+)
+def test_half_a_provider_is_refused_with_what_is_missing(name, value, missing):
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check"],
+        cwd=ROOT,
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"{missing}: is not set, but other parts of it are")
 
 
 def test_keys_beside_the_data_are_refused(tmp_path):
