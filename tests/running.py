@@ -83,6 +83,21 @@ class Running:
         self._start("web", [*command, "--bind", f"127.0.0.1:{self.port}"], "web")
         self.wait(self._healthy, "the web server to answer")
 
+    def start_further_web(self, **environment: str) -> str:
+        """A web process of the same installation with settings of its own, until `kill("further-web")`; its address."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "-c", "python:workspace.gunicorn_config", "workspace.wsgi"]
+        self._start("further-web", [*command, "--bind", f"127.0.0.1:{port}"], "web", **environment)
+
+        def answers() -> bool:
+            with socket.socket() as visitor:
+                return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+        self.wait(answers, "the further web process to answer")
+        return f"http://127.0.0.1:{port}"
+
     def start_worker(self, **environment: str) -> None:
         self._start("worker", [sys.executable, "manage.py", "worker"], "worker", **environment)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from allauth.core import ratelimit
 from allauth.socialaccount.helpers import render_authentication_error
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
@@ -20,6 +21,8 @@ def _where_configured(view: View) -> View:
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not settings.OIDC_ISSUER:
             raise Http404
+        if refused := ratelimit.consume_or_429(request, action="login"):  # each beginning asks the provider
+            return refused
         try:
             return view(request, *args, **kwargs)
         except OAuth2Error as error:  # allauth expects some of its errors only in some places

@@ -3,6 +3,7 @@
 By the name localhost: a passkey belongs to a domain, and an address is none.
 """
 
+import html
 import re
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 from tests.journeys.test_main_job import PATIENCE, Witness
 from tests.journeys.visitor import PASSWORD
+from tests.tenants.identity_provider import IdentityProvider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -208,3 +210,31 @@ def test_another_device_is_signed_out(
     there.reload()
     expect(there).to_have_url(re.compile("/accounts/login/"))
     phone.close()
+
+
+def test_somebody_invited_comes_by_single_sign_on(context: BrowserContext, witness: Witness, place: Place) -> None:
+    with IdentityProvider() as provider:
+        invited = place.owner.post(f"{place.path}members/invite/", {"email": "ann@example.org", "role": "viewer"})
+        link = next(link for link in re.findall(r'value="(http[^"]+/invitation/[^"]+)"', invited.text))
+        secret = provider.settings()["SOCIALACCOUNT_PROVIDERS"]["oidc"]["APPS"][0]["secret"]
+        origin = place.running.start_further_web(
+            OIDC_ISSUER=provider.issuer, OIDC_CLIENT_ID="cloister", OIDC_CLIENT_SECRET=secret, OIDC_NAME="Guild"
+        )
+        page = context.new_page()
+        page.goto(f"{origin}/accounts/login/")
+        witness.look(page)
+        page.get_by_role("button", name="Sign in with Guild").click()  # by way of the provider, past form-action
+        expect(page.get_by_role("heading", name="Your workspaces")).to_be_visible()
+        expect(page.get_by_text("signed in as ann@example.org")).to_be_visible()
+        page.goto(html.unescape(link).replace(place.running.url, origin))
+        page.get_by_role("button", name="Join the workspace").click()
+        expect(page).to_have_url(f"{origin}{place.path}")
+        page.goto(f"{origin}/accounts/3rdparty/")
+        expect(page.get_by_text("Ann@Example.org")).to_be_visible()
+        witness.look(page)
+        sign_out(page)
+        provider.claims |= {"sub": "person-2", "email": "bob@example.org"}
+        page.get_by_role("button", name="Sign in with Guild").click()
+        expect(page.get_by_text("No workspace has invited")).to_be_visible()
+        witness.problems = [said for said in witness.problems if "403" not in said]  # Chromium tells of the status itself
+        place.running.kill("further-web")

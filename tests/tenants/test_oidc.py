@@ -277,6 +277,10 @@ def test_a_link_starts_nothing_and_adds_nothing_to_what_is_asked(provider, clien
     assert query["code_challenge_method"] == ["S256"]
 
 
+def test_it_is_not_begun_without_end(provider, client):
+    assert [leave(client).status_code for _ in range(31)][-1] == 429
+
+
 def test_the_console_shows_no_secret_and_takes_no_provider(provider, open_to_all, person, sign_in, client):
     sign_in_there(client)
     staff = sign_in(person(None, email="staff@example.org", staff=True))

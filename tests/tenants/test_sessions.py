@@ -115,6 +115,14 @@ def test_staff_sign_somebody_out_everywhere(sign_in, person, client_owner, owner
     assert staff.get("/admin/").status_code == 200
 
 
+def test_a_new_password_ends_all_other_sessions(sign_in, owner):
+    other, here = sign_in(owner), sign_in(owner)
+    new = "another-long-passphrase"
+    here.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new})
+    assert here.get("/w/alpha/").status_code == 200
+    assert other.get("/w/alpha/").status_code == 302
+
+
 def test_a_deleted_person_has_no_session(client_viewer, viewer):
     viewer.delete()
     assert not Session.objects.exists()
