@@ -5,19 +5,19 @@ and the statements Django executes are recorded; every other schema in that stat
 replayed has therefore run once, names it looked up in the catalogue included. Runs as the operator, who owns the tables.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
 
+from tenants.database.schema import SchemaEditor
 from tenants.models import Tenant
 from tenants.routing import is_tenant_app
 
@@ -127,17 +127,17 @@ def _bring_up(operator: Any, applied: frozenset[Name], *, with_data: bool) -> No
         )
 
 
-class _RecordingEditor(DatabaseSchemaEditor):
+class _RecordingEditor(SchemaEditor):
     """Executes like Django's own, and keeps what it executed, parameters merged in."""
 
     def __init__(self, connection: Any, steps: list[str | DataStep]) -> None:
         super().__init__(connection, atomic=False)
         self._steps = steps
 
-    def execute(self, sql: Any, params: Sequence[Any] | None = ()) -> None:
+    def execute_one(self, sql: Any, params: Any) -> None:
         statement = str(sql) if params is None else self.connection.ops.compose_sql(str(sql), params)
         self._steps.append(statement)
-        super().execute(statement, None)
+        super().execute_one(statement, None)
 
 
 def _record(operator: Any, applied: frozenset[Name], *, with_data: bool) -> Recipe:

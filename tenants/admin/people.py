@@ -5,6 +5,7 @@ from allauth.socialaccount.admin import SocialApp, SocialToken  # from there: th
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
+from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html

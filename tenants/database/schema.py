@@ -6,18 +6,22 @@ from typing import Any
 from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 
 # What Django writes before dropping a foreign key, and after adding one together with its column.
-NOW = r"SET CONSTRAINTS \S+ IMMEDIATE"
-STACKED = re.compile(rf"(?P<before>{NOW}; )?(?P<main>.*?)(?P<after>; {NOW})?", re.DOTALL)
+STACKED = re.compile(
+    r"(?P<before>SET CONSTRAINTS \S+ IMMEDIATE; )?(?P<main>.*?)(?P<after>; SET CONSTRAINTS \S+ IMMEDIATE)?", re.DOTALL
+)
 
 
 class SchemaEditor(DatabaseSchemaEditor):
     def execute(self, sql: Any, params: Any = ()) -> None:
         parts = STACKED.fullmatch(str(sql))
         if parts is None or not (parts["before"] or parts["after"]):
-            return super().execute(sql, params)
+            self.execute_one(sql, params)
+            return
         if parts["before"]:
-            super().execute(parts["before"].rstrip("; "), None)
-        super().execute(parts["main"], params)
+            self.execute_one(parts["before"].rstrip("; "), None)
+        self.execute_one(parts["main"], params)
         if parts["after"]:
-            super().execute(parts["after"].lstrip("; "), None)
-        return None
+            self.execute_one(parts["after"].lstrip("; "), None)
+
+    def execute_one(self, sql: Any, params: Any) -> None:
+        super().execute(sql, params)

@@ -16,7 +16,7 @@ class Command(Base):
         super().add_arguments(parser)
         parser.add_argument("name", choices=NAMES)
         parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top; upgrade: so many")
-        parser.add_argument("--passages", type=int, help="search, provisioning: so many passages in a workspace that is searched")
+        parser.add_argument("--passages", type=int, help="search, provisioning: so many passages to be searched")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
     def answer(self, *, name: str, tenants: int, passages: int | None, rounds: int | None, **options: Any) -> dict[str, Any]:
