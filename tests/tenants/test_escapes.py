@@ -127,7 +127,7 @@ ESCAPES = [
     "SELECT pg_relation_filepath('{other}.documents_document')",
     "SELECT * FROM ts_stat('SELECT 1::text::tsvector FROM \"{other}\".documents_document')",
     # the installation's
-    "SELECT * FROM public.django_session",
+    "SELECT * FROM public.tenants_session",
     "SELECT password FROM public.tenants_user",
     "SELECT * FROM public.tenants_invitation",
     "SELECT * FROM public.axes_accessattempt",

@@ -98,7 +98,7 @@ def test_a_workspaces_login_reads_its_own_rows_of_public_tables(workspace_a: Ten
         assert Membership.objects.count() == 1
     with signed_in(workspace_a.db_role, logins.password(workspace_a.db_role)) as raw:
         assert raw.execute("SELECT slug FROM public.tenants_tenant").fetchall() == [("alpha",)]
-        for table in ("django_session", "tenants_user", "tenants_invitation", "mfa_authenticator", "django_admin_log"):
+        for table in ("tenants_session", "tenants_user", "tenants_invitation", "mfa_authenticator", "django_admin_log"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 raw.execute(f"SELECT * FROM public.{table}")
 
@@ -247,7 +247,7 @@ def test_an_error_in_a_workspace_is_its_connections_alone(workspace_a: Tenant) -
     public = connection.connection
     with workspace(workspace_a):
         with pytest.raises(Exception, match="permission denied"), connection.cursor() as cursor:
-            cursor.execute("SELECT * FROM django_session")
+            cursor.execute("SELECT * FROM tenants_session")
         assert connection.errors_occurred
     assert not connection.errors_occurred
     assert connection.connection is public
