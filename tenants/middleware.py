@@ -89,7 +89,7 @@ class Sessions(SessionMiddleware):
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
         request.session.browser = in_words(request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
-        request.session.address = get_client_ip(request) or ""  # type: ignore[attr-defined]
+        request.session.address = (get_client_ip(request) or "")[:45]  # type: ignore[attr-defined]
 
     def process_response(self, request: HttpRequest, response: Any) -> Any:
         response = super().process_response(request, response)

@@ -13,8 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -83,8 +83,9 @@ class Running:
         self._start("web", [*command, "--bind", f"127.0.0.1:{self.port}"], "web")
         self.wait(self._healthy, "the web server to answer")
 
-    def start_further_web(self, **environment: str) -> str:
-        """A web process of the same installation with settings of its own, until `kill("further-web")`; its address."""
+    @contextmanager
+    def further_web(self, **environment: str) -> Iterator[str]:
+        """A second web process of this installation, with settings of its own; its address."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -95,8 +96,11 @@ class Running:
             with socket.socket() as visitor:
                 return visitor.connect_ex(("127.0.0.1", port)) == 0
 
-        self.wait(answers, "the further web process to answer")
-        return f"http://127.0.0.1:{port}"
+        try:
+            self.wait(answers, "the further web process to answer")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            self.kill("further-web")
 
     def start_worker(self, **environment: str) -> None:
         self._start("worker", [sys.executable, "manage.py", "worker"], "worker", **environment)
