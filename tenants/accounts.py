@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from tenants.ciphers import InstallationCipher
-from tenants.limits import too_many
+from tenants.limits import lock_left, too_many
 from tenants.models import User
 
 SECOND_FACTOR = ("mfa_authenticator", "data")
@@ -42,7 +42,8 @@ class AccountAdapter(DefaultAccountAdapter):
         try:
             super().pre_authenticate(request, **credentials)
         except ValidationError:
-            raise ImmediateHttpResponse(too_many(request, settings.SIGN_IN_FAILURES_SECONDS)) from None
+            wait = max(settings.SIGN_IN_FAILURES_SECONDS, lock_left(request, credentials))
+            raise ImmediateHttpResponse(too_many(request, wait)) from None
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, str]]:
         return [

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_client_username, get_cool_off
 from axes.models import AccessAttempt
 from django.conf import settings
@@ -88,14 +89,20 @@ def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     return response
 
 
-def locked_out(request: Any, response: HttpResponse | None = None, credentials: dict[str, str] | None = None) -> HttpResponse:
-    """django-axes' answer to whoever failed too often: locked until an hour after the last failure that counted."""
+def lock_left(request: Any, credentials: dict[str, Any] | None) -> int:
+    """Seconds for which django-axes keeps this account closed to this address: an hour after the last failure that counted."""
+    if not AxesProxyHandler.is_locked(request, credentials):
+        return 0
     failures = AccessAttempt.objects.filter(
         username=get_client_username(request, credentials), ip_address=request.axes_ip_address
     )
     last = failures.aggregate(last=Max("attempt_time"))["last"] or timezone.now()
-    left = last + get_cool_off(request) - timezone.now()
-    return too_many(request, max(1, math.ceil(left.total_seconds())))
+    return max(1, math.ceil((last + get_cool_off(request) - timezone.now()).total_seconds()))
+
+
+def locked_out(request: Any, response: HttpResponse | None = None, credentials: dict[str, Any] | None = None) -> HttpResponse:
+    """django-axes' answer to whoever failed too often."""
+    return too_many(request, max(1, lock_left(request, credentials)))
 
 
 def too_many_for_allauth(request: HttpRequest) -> HttpResponse:

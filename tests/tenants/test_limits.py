@@ -127,6 +127,7 @@ def test_a_locked_account_says_until_when(owner, monkeypatch):
     assert "Try again in" in client.last.content.decode()
     refused = client.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
     assert refused.status_code == 429
+    assert 3500 < int(refused["Retry-After"]) <= 3600  # the longer of the two limits that hold by now
 
 
 def test_trying_on_does_not_make_the_lock_longer(owner, settings):
