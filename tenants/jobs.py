@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import django_rq
-from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, transaction
 from django_rq.queues import DjangoRQ
 from redis.exceptions import RedisError
 from rq import SimpleWorker, Worker
@@ -77,8 +77,16 @@ def job_key(job_id: str, tenant: UUID | None = None) -> str:
 def enqueue(function: str, *args: str | int, job_id: str, queue: str = "default", timeout: int = 3600) -> str:
     """Queue a registered task for the current workspace once the transaction commits. Returns the id in Redis."""
     tenant = current_tenant()
-    stats.note_queued(tenant)  # a lost job is looked for where something happened
+    transaction.on_commit(partial(_note_queued, tenant))
     return _enqueue(tenant.id, function, args, job_id, queue, timeout)
+
+
+def _note_queued(tenant: Tenant) -> None:
+    """A lost job is looked for where something happened. After the commit: a transaction may belong to one workspace."""
+    try:
+        stats.note_queued(tenant)
+    except DatabaseError as error:  # the hourly sweep finds it too
+        logger.warning("activity could not be noted: %s", describe_exception(error))
 
 
 def enqueue_public(function: str, *args: str | int, job_id: str, timeout: int = 600) -> str:

@@ -10,14 +10,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.models import Membership, Tenant, WorkspaceStats
 from tenants.permissions import Role
-from tenants.schemas import is_behind, is_open
+from tenants.schemas import head, is_behind, is_open
 
 NOTED_SECONDS = 300  # a workspace's activity is written down this often, by each process
 RECENT = timedelta(seconds=3 * NOTED_SECONDS)
@@ -44,7 +43,7 @@ def note_activity(tenant: Tenant) -> None:
 
 
 def note_queued(tenant: Tenant) -> None:
-    """The same of a job, in the transaction that asks for it."""
+    """The same of a job that was asked for."""
     _note(tenant, "queued_at")
 
 
@@ -59,7 +58,7 @@ def _note(tenant: Tenant, field: str) -> None:
             unique_fields=["tenant"],
             update_fields=[field],
         )
-    transaction.on_commit(lambda: _noted.__setitem__((tenant.pk, field), moment))
+    _noted[tenant.pk, field] = moment
 
 
 def forget_noted() -> None:
@@ -108,7 +107,8 @@ def refresh(tenant: Tenant, *, jobs_failed: int = 0) -> WorkspaceStats:
 
 def refresh_closed() -> int:
     """Judge the workspaces nobody may enter now by what is known of them; their figures stay. Returns how many changed."""
-    closed = [tenant for tenant in Tenant.objects.filter(status__in=Tenant.MADE).select_related("stats") if not is_open(tenant)]
+    made = Tenant.objects.filter(status__in=Tenant.MADE).exclude(status=Tenant.Status.ACTIVE, schema_version=head())
+    closed = [tenant for tenant in made.select_related("stats") if not is_open(tenant)]
     changed = []
     for tenant in closed:
         stats = getattr(tenant, "stats", None) or WorkspaceStats(tenant=tenant)

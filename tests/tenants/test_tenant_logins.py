@@ -14,11 +14,11 @@ from django.test import Client
 from psycopg import sql
 
 from documents.models import Collection
-from tenants import logins, provisioning, roles, upgrading
+from tenants import jobs, logins, provisioning, roles, upgrading
 from tenants.context import public_context, workspace
 from tenants.database.base import KEPT, ChangesLogin
 from tenants.keys.keyring import keyring
-from tenants.models import Membership, Person, Tenant
+from tenants.models import Membership, Person, Tenant, WorkspaceStats
 from tests.factories import CollectionFactory
 from workspace import doctor
 
@@ -319,3 +319,16 @@ def test_a_request_costs_no_connection_once_it_is_warm(workspace_a: Tenant, clie
     finally:
         connection_created.disconnect(note)
     assert connected == []
+
+
+def test_a_job_asked_for_in_a_transaction_is_queued_and_noted(workspace_a: Tenant) -> None:
+    with workspace(workspace_a):
+        with transaction.atomic():
+            jobs.enqueue("documents.jobs.ingest", "x", job_id="x", queue="ingest")
+        assert jobs.in_flight("x")
+    assert WorkspaceStats.objects.get(pk=workspace_a.pk).queued_at is not None
+
+
+def test_a_sweep_counts_in_each_workspace(workspace_a: Tenant, workspace_b: Tenant) -> None:
+    jobs.sweep(everything=True)
+    assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2
