@@ -15,6 +15,7 @@ from documents.models import Document, Page
 from documents.reasons import Reason
 from search import indexing
 from tenants.errors import Refused
+from tenants.schemas import is_still_open
 
 State = Document.State
 
@@ -32,7 +33,7 @@ _PAGES_AT_ONCE = 500  # rows of an INSERT; PostgreSQL takes at most 65,535 param
 
 
 class Stopped(Exception):
-    """The document was cancelled or deleted while it was worked on: end quietly."""
+    """The document was cancelled or deleted while it was worked on, or its workspace was closed: end quietly."""
 
 
 @transaction.atomic
@@ -86,7 +87,8 @@ def advance(document_id: UUID, *, done: int) -> None:
 
 
 def still_working(document_id: UUID) -> None:
-    """Raises Stopped when the document was cancelled, deleted or ended by somebody else."""
+    """Raises Stopped when the document was cancelled, deleted or ended by somebody else, or the workspace is closed."""
+    _still_open()
     if not Document.objects.filter(pk=document_id, state__in=Document.UNFINISHED).exists():
         raise Stopped
 
@@ -136,7 +138,14 @@ def _locked(document_id: UUID) -> Document | None:
     return Document.objects.select_for_update().filter(pk=document_id).first()
 
 
+def _still_open() -> None:
+    """Work stops at its next step when the workspace is suspended or erased; unfinished, it is taken up again after."""
+    if not is_still_open():
+        raise Stopped
+
+
 def _working(document_id: UUID, state: State) -> Document:
+    _still_open()
     document = _locked(document_id)
     if document is None or document.state != state:
         raise Stopped
@@ -144,6 +153,7 @@ def _working(document_id: UUID, state: State) -> Document:
 
 
 def _advance(document_id: UUID, **values: object) -> None:
+    _still_open()
     if not Document.objects.filter(pk=document_id, state=State.EMBEDDING).update(**values):
         raise Stopped
 

@@ -17,6 +17,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
 
+from tenants.context import current_tenant
 from tenants.database.schema import SchemaEditor
 from tenants.models import Tenant
 from tenants.routing import is_tenant_app
@@ -79,6 +80,12 @@ def is_behind(version: str) -> bool:
 def is_open(tenant: Tenant) -> bool:
     """Whether work in it may go on: neither suspended, nor waiting for an upgrade."""
     return tenant.status == Tenant.Status.ACTIVE and not is_behind(tenant.schema_version)
+
+
+def is_still_open() -> bool:
+    """`is_open` of the current workspace as the database has it now: for work that lasts."""
+    now = Tenant.objects.filter(pk=current_tenant().pk).only("status", "schema_version").first()
+    return now is not None and is_open(now)
 
 
 def create(operator: Any, schema: str) -> None:

@@ -23,6 +23,7 @@ from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.jobs import enqueue, in_flight
 from tenants.locks import alone_with
+from tenants.schemas import is_still_open
 
 GROUP = 32  # questions that share one exact pass over the vectors
 MAX_ATTEMPTS = 5
@@ -182,7 +183,7 @@ class _Names:
 
 
 def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
-    """Whether the run came to its end; False when it was cancelled meanwhile."""
+    """Whether the run came to its end; False when it was cancelled, or the workspace closed, meanwhile."""
     run = Run.objects.select_related("judgment_set").get(pk=run_id)
     answered = set(Answer.objects.filter(run=run).values_list("question_id", flat=True))
     questions = list(run.judgment_set.questions.order_by("ordinal").values_list("id", "text"))
@@ -225,8 +226,8 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
 
 
 def _advance(run_id: UUID, done: int) -> bool:
-    """Show how far the run is; False when it is not running any more: cancelled, or deleted."""
-    return bool(Run.objects.filter(pk=run_id, state=Run.State.RUNNING).update(questions_done=done))
+    """Show how far the run is; False when it must stop: it was cancelled or deleted, or its workspace is closed."""
+    return is_still_open() and bool(Run.objects.filter(pk=run_id, state=Run.State.RUNNING).update(questions_done=done))
 
 
 def _judged(question_ids: list[UUID], names: _Names) -> dict[UUID, list[tuple[str, UUID | None, int]]]:

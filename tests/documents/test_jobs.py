@@ -1,15 +1,19 @@
 """What Redis or a dead worker loses comes back from the database."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import django_rq
 import pytest
+from django.db import connection
 
-from documents import jobs
+from documents import ingestion, jobs, ledger
 from documents.models import Document
-from tenants.context import workspace
+from tenants.context import public_context, workspace
+from tenants.jobs import sweep
+from tenants.models import Tenant
 from tests.factories import DocumentFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -73,3 +77,41 @@ def test_the_sweep_removes_orphans_once_an_hour(workspace_a: Any, monkeypatch: p
         jobs.sweep()
         jobs.sweep()
     assert calls == [{document.stored_name}]
+
+
+@pytest.mark.parametrize("status", [Tenant.Status.SUSPENDED, Tenant.Status.ERASING])
+def test_a_job_stops_at_its_next_batch_when_the_workspace_closes_and_goes_on_after(
+    status: str, workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workspace is closed from elsewhere while the second batch is on its way."""
+    advance, batches = ledger.advance, []
+
+    def set_status(new: str) -> None:
+        with public_context():
+            Tenant.objects.filter(pk=workspace_a.pk).update(status=new)
+
+    def advancing(document_id: Any, **values: Any) -> None:
+        batches.append(document_id)
+        if len(batches) == 2:
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(lambda: (set_status(status), connection.close())).result()
+        advance(document_id, **values)
+
+    monkeypatch.setattr(ledger, "advance", advancing)
+    with workspace(workspace_a):
+        document = DocumentFactory(content="\n\n".join(f"Paragraph {n}. " + "words " * 200 for n in range(150)).encode())
+        jobs.enqueue_ingest(document.id)
+    assert run_jobs() == 1
+    with workspace(workspace_a):
+        document.refresh_from_db()
+        assert (document.state, document.chunks_done, len(batches)) == (State.EMBEDDING, ingestion.BATCH, 2)
+        jobs.enqueue_ingest(document.id)
+    assert run_jobs() == 1
+    assert len(batches) == 2, "a job of a closed workspace does nothing"
+    set_status(Tenant.Status.ACTIVE)
+    sweep()
+    assert run_jobs() == 1
+    with workspace(workspace_a):
+        document.refresh_from_db()
+        assert document.state == State.READY
+        assert document.chunks_done == document.chunks_total > 2 * ingestion.BATCH

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from search.evaluation import reports, runs
 from search.evaluation.judgments import JudgedQuestion, Parsed
 from search.models import Answer, Judgment, JudgmentSet, Question, Run
 from search.sources import sources
+from tenants.context import public_context
 from tenants.errors import Refused
+from tenants.jobs import sweep
+from tenants.models import Tenant
 from tests.factories import CollectionFactory
 from tests.search.conftest import store
 
@@ -239,6 +243,43 @@ def test_the_job_runs_it_and_a_lost_job_is_queued_again(
     run.refresh_from_db()
     assert run.state == Run.State.READY
     assert runs.resume_unfinished() == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_run_stops_when_its_workspace_is_suspended_and_goes_on_after(
+    handbook: dict[str, Document],
+    judged: Callable[..., JudgmentSet],
+    workspace_a: Any,
+    run_jobs: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def set_status(status: str) -> None:
+        with public_context():
+            Tenant.objects.filter(pk=workspace_a.pk).update(status=status)
+
+    asked, original = [], runs.search
+
+    def ask(text: str, **options: Any) -> Any:
+        asked.append(text)
+        if len(asked) == 3:  # after the warm-up and the first question
+            with ThreadPoolExecutor(1) as elsewhere:
+                elsewhere.submit(lambda: (set_status("suspended"), connection.close())).result()
+        return original(text, **options)
+
+    monkeypatch.setattr(runs, "search", ask)
+    run = runs.start(judged())
+    assert run_jobs() == 1
+    run.refresh_from_db()
+    assert (run.state, len(asked)) == (Run.State.RUNNING, 3)
+    with public_context():
+        sweep()
+    assert run_jobs() == 0, "the sweeper leaves a suspended workspace alone"
+    set_status("active")
+    with public_context():
+        sweep()
+    assert run_jobs() == 1
+    run.refresh_from_db()
+    assert (run.state, run.figures["queries"]) == (Run.State.READY, 4)
 
 
 def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
