@@ -5,10 +5,14 @@ from uuid import UUID
 
 from django import forms
 
+from documents.access import Candidate, collection_open_to, visible_by_name, visible_collections
 from documents.models import Collection, Document
-from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION, collection_choices, collection_named
+from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION
+from tenants.errors import Refused
+from tenants.models import Membership
 
 IN_PROGRESS = "unfinished"
+GONE = "This collection no longer exists. Choose another."
 STATES = [
     ("", "All states"),
     (IN_PROGRESS, "In progress"),
@@ -44,21 +48,27 @@ class UploadForm(forms.Form):
 
     collection = forms.ChoiceField(required=False, label="Collection")
 
-    def __init__(self, *args: Any, collections: dict[UUID, str] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, membership: Membership, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = dict(collection_choices()) if collections is None else collections
+        self._membership = membership
+        names = visible_by_name(membership)
         chosen = self.fields["collection"]
         assert isinstance(chosen, forms.ChoiceField)
         # first, and so preselected, where a file goes without a choice: never by accident into somebody's collection
         default = next((key for key, name in names.items() if name == DEFAULT_COLLECTION), "")
         others = [(str(key), name) for key, name in names.items() if key != default]
         chosen.choices = [(str(default), DEFAULT_COLLECTION), *others]
-        chosen.error_messages["invalid_choice"] = "This collection no longer exists. Choose another."
+        chosen.error_messages["invalid_choice"] = GONE
 
     def target(self) -> Collection:
-        """The chosen collection; without a choice "Documents", made when it is missing."""
+        """The chosen collection; without a choice "Documents", made when it is missing. Raises Refused."""
         chosen = self.cleaned_data["collection"]
-        return Collection.objects.get(pk=chosen) if chosen else collection_named(DEFAULT_COLLECTION)
+        if not chosen:
+            return collection_open_to(self._membership, DEFAULT_COLLECTION)
+        found = visible_collections(self._membership).filter(pk=chosen).first()
+        if found is None:
+            raise Refused(GONE)
+        return found
 
 
 class CollectionForm(forms.Form):
@@ -68,3 +78,53 @@ class CollectionForm(forms.Form):
         error_messages={"required": "Give the collection a name."},
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
+
+
+class NewCollectionForm(CollectionForm):
+    """Members who may restrict collections can do so from the start."""
+
+    restricted = forms.BooleanField(
+        label="Restricted: only owners and the people you choose see it",
+        required=False,
+    )
+
+    def __init__(self, *args: Any, membership: Membership, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not membership.can_manage:
+            del self.fields["restricted"]
+
+
+class AccessForm(forms.Form):
+    """Who may see a collection: everyone, or owners and the members chosen."""
+
+    EVERYONE, CHOSEN = "everyone", "chosen"
+
+    who = forms.ChoiceField(
+        label="Open to",
+        choices=[(EVERYONE, "Everyone in this workspace"), (CHOSEN, "Only owners and the people chosen below")],
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose who may see the collection."},
+    )
+    people = forms.TypedMultipleChoiceField(
+        label="People",
+        coerce=int,
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"invalid_choice": "Somebody you chose is not a member any more. Choose again."},
+    )
+
+    def __init__(self, *args: Any, candidates: list[Candidate], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        people = self.fields["people"]
+        assert isinstance(people, forms.TypedMultipleChoiceField)
+        people.choices = [(each.membership.pk, _described(each)) for each in candidates]
+
+    @property
+    def restricted(self) -> bool:
+        return bool(self.cleaned_data["who"] == self.CHOSEN)
+
+
+def _described(candidate: Candidate) -> str:
+    """Two people may have one name; whoever gave none goes by their address."""
+    address = "" if candidate.name == candidate.email else f" ({candidate.email})"
+    return f"{candidate.name}{address}, {candidate.membership.get_role_display().lower()}"

@@ -8,11 +8,13 @@ from uuid import UUID, uuid4
 from django.conf import settings
 
 from documents import storage
+from documents.access import collection_open_to
 from documents.models import Collection, Document
 from documents.receiving import collection_named, receive
 from documents.uploads import RefusedFile, safe_name, size_limit
 from search.sources import CorpusText
 from tenants.errors import Refused
+from tenants.models import Membership
 
 _PIECE_BYTES = 1 << 20
 
@@ -66,11 +68,14 @@ def import_texts(
     items: Iterable[CorpusText],
     collection_name: str,
     *,
-    created_by_id: int | None = None,
+    by: Membership | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Import:
-    """Queue texts as documents; those whose reference is already in the collection are left as they are."""
-    done = Import(collection_named(collection_name))
+    """Queue texts as documents; those whose reference is already in the collection are left as they are.
+
+    With `by` the collection must be one that the member may see; commands ask nobody. Raises Refused.
+    """
+    done = Import(collection_open_to(by, collection_name) if by else collection_named(collection_name))
     known = references_in(done.collection)
     for item in items:
         if item.reference in known:
@@ -84,7 +89,7 @@ def import_texts(
             stored,
             safe_name(f"{item.reference}.txt"),
             done.collection,
-            created_by_id=created_by_id,
+            created_by_id=by.user_id if by else None,
             title=title,
             reference=item.reference,
         )

@@ -29,19 +29,23 @@ class Collection(models.Model):
 
 
 class CollectionMember(models.Model):
-    """That a restricted collection is open to a member; people are known by number."""
+    """That a restricted collection is open to a member.
+
+    Named by their membership, not as a person: who is removed and invited again has another one, and is not let in by
+    what was chosen before.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     collection = models.ForeignKey(Collection, models.CASCADE, related_name="members")
-    user_id = models.BigIntegerField()
+    membership_id = models.BigIntegerField()
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["collection", "user_id"], name="collection_member_once")
+            models.UniqueConstraint(fields=["collection", "membership_id"], name="collection_member_once")
         ]
 
     def __str__(self) -> str:
-        return f"{self.user_id} in collection {self.collection_id}"
+        return f"membership {self.membership_id} in collection {self.collection_id}"
 
 
 class Usage(models.Model):

@@ -1,8 +1,6 @@
 """A stored file becomes a document: its row, its collection and its place in the queue. The one way in for view and command."""
 
 import unicodedata
-from collections.abc import Mapping
-from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 
@@ -57,7 +55,10 @@ def title_of(file_name: str) -> str:
 
 
 def collection_named(name: str) -> Collection:
-    """The collection of that name, made when there is none. Upper and lower case are the same name."""
+    """The collection of that name, made when there is none. Upper and lower case are the same name.
+
+    Asks nobody whether they may see it: access.collection_open_to does.
+    """
     name = _checked(name)
     key = _digest(name)
     found = Collection.objects.filter(name_digest=key).first()
@@ -70,12 +71,14 @@ def collection_named(name: str) -> Collection:
     return found
 
 
-def create_collection(name: str) -> Collection:
+def create_collection(name: str, *, restricted: bool = False) -> Collection:
     """A new collection. Raises Refused when the name is taken or unusable."""
     name = _checked(name)
-    if Collection.objects.filter(name_digest=_digest(name)).exists():
-        raise Refused(f"There is already a collection named “{name}”.")
-    return collection_named(name)
+    try:
+        with transaction.atomic():
+            return Collection.objects.create(name=name, name_digest=_digest(name), restricted=restricted)
+    except IntegrityError:
+        raise Refused(f"There is already a collection named “{name}”.") from None
 
 
 def rename_collection(collection: Collection, name: str) -> None:
@@ -86,15 +89,6 @@ def rename_collection(collection: Collection, name: str) -> None:
         raise Refused(f"There is already a collection named “{name}”.")
     collection.name, collection.name_digest = name, key
     collection.save(update_fields=["name", "name_digest"])
-
-
-def collections_by_name() -> list[Collection]:
-    """All of them in alphabetical order; sorted here, since the database cannot read the names."""
-    return sorted(Collection.objects.all(), key=lambda collection: collection.name.casefold())
-
-
-def collection_choices() -> Mapping[UUID, str]:
-    return {collection.id: collection.name for collection in collections_by_name()}
 
 
 def _checked(name: str) -> str:

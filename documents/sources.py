@@ -6,25 +6,25 @@ from uuid import UUID
 from django.conf import settings
 from django.urls import reverse
 
-from documents import importing, models
+from documents import access, importing, models
 from documents.models import Document, Page
-from documents.receiving import collections_by_name
 from search import sources
 from search.sources import CollectionName, CorpusText, Source
 from tenants.database import connection
+from tenants.models import Membership
 
 
 class DocumentSources:
     """Implements search.sources.Sources; each method takes a fixed number of queries."""
 
-    def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
+    def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
         title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
         name = models.Collection._meta.get_field("name").reader()
         with connection.cursor() as cursor:  # one array: a parameter for each id would end at 65,535
             cursor.execute(
                 "SELECT d.id, d.title, d.format, c.id, c.name FROM documents_document d "
-                "JOIN documents_collection c ON c.id = d.collection_id WHERE d.id = ANY(%s)",
-                [list(ids)],
+                "JOIN documents_collection c ON c.id = d.collection_id WHERE d.id = ANY(%s) AND c.id = ANY(%s)",
+                [list(ids), list(collections)],
             )
             rows = cursor.fetchall()
         return {
@@ -39,6 +39,10 @@ class DocumentSources:
             for pk, its_title, its_format, collection_id, its_collection in rows
         }
 
+    def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:
+        elsewhere = Document.objects.filter(pk__in=list(ids)).exclude(collection_id__in=collections)
+        return set(elsewhere.values_list("id", flat=True))
+
     def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
         wanted = {Page.identity(document_id, number): (document_id, number) for document_id, number in places}
         read = Page._meta.get_field("label").reader()
@@ -46,14 +50,18 @@ class DocumentSources:
             cursor.execute("SELECT id, label FROM documents_page WHERE id = ANY(%s)", [list(wanted)])
             return {wanted[pk]: read(pk, label) for pk, label in cursor.fetchall()}
 
-    def collections(self) -> list[CollectionName]:
-        return [CollectionName(collection.id, collection.name) for collection in collections_by_name()]
+    def collections(self, membership: Membership) -> list[CollectionName]:
+        return [CollectionName(pk, name) for pk, name in access.visible_by_name(membership).items()]
 
-    def references(self, collections: Collection[UUID] | None = None) -> dict[str, UUID]:
+    def visible(self, membership: Membership) -> frozenset[UUID]:
+        return access.visible_collection_ids(membership)
+
+    def everything(self) -> frozenset[UUID]:
+        return frozenset(access.every_collection().values_list("id", flat=True))
+
+    def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
-        ready = Document.objects.filter(state=Document.State.READY)
-        if collections is not None:
-            ready = ready.filter(collection_id__in=collections)
+        ready = Document.objects.filter(state=Document.State.READY, collection_id__in=collections)
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
         rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)
@@ -63,8 +71,8 @@ class DocumentSources:
                 named[name] = pk if name not in named else None
         return {name: document_id for name, document_id in named.items() if document_id is not None}
 
-    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, created_by_id: int | None) -> int:
-        return len(importing.import_texts(texts, collection_name, created_by_id=created_by_id).documents)
+    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, membership: Membership) -> int:
+        return len(importing.import_texts(texts, collection_name, by=membership).documents)
 
 
 def connect() -> None:

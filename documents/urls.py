@@ -17,5 +17,6 @@ urlpatterns = [
     path("collections/", views.collections, name="collections"),
     path("collections/create/", views.collection_create, name="collection-create"),
     path("collections/<uuid:collection_id>/rename/", views.collection_rename, name="collection-rename"),
+    path("collections/<uuid:collection_id>/access/", views.collection_access, name="collection-access"),
     path("collections/<uuid:collection_id>/delete/", views.collection_delete, name="collection-delete"),
 ]

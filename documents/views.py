@@ -20,17 +20,18 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import erasing, jobs, ledger, storage
-from documents.forms import CollectionForm, FilterForm, UploadForm
-from documents.models import Collection, Document
+from documents import access, erasing, jobs, ledger, storage
+from documents.access import visible_collections, visible_documents
+from documents.forms import AccessForm, CollectionForm, FilterForm, NewCollectionForm, UploadForm
+from documents.models import Document
 from documents.reading import read_page
 from documents.reasons import READABLE
-from documents.receiving import collection_choices, create_collection, receive, rename_collection
+from documents.receiving import create_collection, receive, rename_collection
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, size_limit
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.limits import limited
-from tenants.models import Person
+from tenants.models import Membership, Person
 from tenants.permissions import requires
 
 PER_PAGE = 50
@@ -44,7 +45,7 @@ CANNOT_BE_READ = (
 @require_GET
 @requires("read")
 def documents(request: HttpRequest) -> HttpResponse:
-    return render(request, "documents/documents.html", {**_list(request), **_upload_area()})
+    return render(request, "documents/documents.html", {**_list(request), **_upload_area(request)})
 
 
 @require_GET
@@ -55,10 +56,11 @@ def documents_rows(request: HttpRequest) -> HttpResponse:
 
 
 def _list(request: HttpRequest) -> dict[str, object]:
-    collections = dict(collection_choices())
+    member = _member(request)
+    collections = access.visible_by_name(member)
     form = FilterForm(request.GET, collections=collections)
     chosen = form.chosen()
-    found: QuerySet[Document] = Document.objects.filter(**chosen)
+    found: QuerySet[Document] = visible_documents(member).filter(**chosen)
     unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
     page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
@@ -71,14 +73,22 @@ def _list(request: HttpRequest) -> dict[str, object]:
         "page": page,
         "rows": rows,
         "unfinished": unfinished,
-        "any_document": bool(rows) or Document.objects.exists(),
+        "any_document": bool(rows) or visible_documents(member).exists(),
         "collections_total": len(collections),
     }
 
 
-def _upload_area() -> dict[str, object]:
+def _member(request: HttpRequest) -> Membership:
+    found: Membership = request.membership  # type: ignore[attr-defined]  # set by ActivateTenant
+    return found
+
+
+def _upload_area(request: HttpRequest) -> dict[str, object]:
+    member = _member(request)
+    if not member.can_upload:
+        return {}
     return {
-        "upload_form": UploadForm(),
+        "upload_form": UploadForm(membership=member),
         "readable": READABLE,
         "size_limit": size_limit(),
         "max_bytes": settings.MAX_UPLOAD_BYTES,
@@ -98,12 +108,12 @@ def document_upload(request: HttpRequest) -> HttpResponseBase:
     try:
         return _upload(request, handler)
     except MultiPartParserError:  # Django reads 1,024 bytes about a file: a name of 350 Chinese characters is too much
-        return _refused(request, UploadForm(), [RefusedFile("", CANNOT_BE_READ)])
+        return _refused(request, UploadForm(membership=_member(request)), [RefusedFile("", CANNOT_BE_READ)])
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         full = RefusedFile("", "There is no room left for files. Nothing was kept. Tell your administrator.")
-        return _refused(request, UploadForm(), [full], status=507)
+        return _refused(request, UploadForm(membership=_member(request)), [full], status=507)
     finally:
         handler.clean_up()
 
@@ -111,15 +121,18 @@ def document_upload(request: HttpRequest) -> HttpResponseBase:
 @csrf_protect
 def _upload(request: HttpRequest, handler: EncryptingUploadHandler) -> HttpResponse:
     if request.method == "GET":
-        return _upload_page(request, UploadForm(), [])
-    form = UploadForm(request.POST)
+        return _upload_page(request, UploadForm(membership=_member(request)), [])
+    form = UploadForm(request.POST, membership=_member(request))
     received: list[ReceivedFile] = request.FILES.getlist("files")  # type: ignore[assignment]  # our handler's own class
     if not form.is_valid():
         return _refused(request, form, [RefusedFile("", " ".join(map(str, form.errors["collection"])))])
     if not received:
         missing = RefusedFile("", "No file arrived. Choose at least one file, then upload again.")
         return _refused(request, form, handler.refused or [missing])
-    collection = form.target()
+    try:
+        collection = form.target()
+    except Refused as reason:
+        return _refused(request, form, [RefusedFile("", str(reason))])
     added, refused = [], handler.refused
     for file in received:
         try:
@@ -128,7 +141,7 @@ def _upload(request: HttpRequest, handler: EncryptingUploadHandler) -> HttpRespo
         except Refused as reason:
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
-        return _refused(request, UploadForm(request.POST), refused)
+        return _refused(request, form, refused)
     if _wants_json(request):
         return _upload_answer(added, refused)
     if refused:
@@ -162,7 +175,7 @@ def _upload_answer(added: list[Document], refused: list[RefusedFile], status: in
 def _upload_page(
     request: HttpRequest, form: UploadForm, refused: list[RefusedFile], *, added: int = 0, status: int = 200
 ) -> HttpResponse:
-    shown = {"refused": refused, "added": added, **_upload_area(), "upload_form": form}
+    shown = {"refused": refused, "added": added, **_upload_area(request), "upload_form": form}
     return render(request, "documents/upload.html", shown, status=status)
 
 
@@ -176,7 +189,7 @@ def _wants_json(request: HttpRequest) -> bool:
 @require_GET
 @requires("read")
 def document(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    shown = get_object_or_404(Document.objects.select_related("collection"), pk=document_id)
+    shown = get_object_or_404(visible_documents(_member(request)).select_related("collection"), pk=document_id)
     number = request.GET.get("page", "1")
     page = read_page(shown, int(number) if number.isdecimal() and len(number) < 8 else 1, request.GET.get("passage", ""))
     person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
@@ -187,7 +200,7 @@ def document(request: HttpRequest, document_id: UUID) -> HttpResponse:
 @requires("read")
 def document_status(request: HttpRequest, document_id: UUID) -> HttpResponse:
     """The state of one document while it is worked on; when it has ended, the page is loaded anew."""
-    shown = get_object_or_404(Document, pk=document_id)
+    shown = get_object_or_404(visible_documents(_member(request)), pk=document_id)
     response = render(request, "documents/_status.html", {"document": shown})
     if not shown.is_unfinished:
         response.status_code = HTMX_STOP_POLLING
@@ -198,7 +211,7 @@ def document_status(request: HttpRequest, document_id: UUID) -> HttpResponse:
 @require_GET
 @requires("read")
 def document_download(request: HttpRequest, document_id: UUID) -> HttpResponseBase:
-    shown = get_object_or_404(Document, pk=document_id)
+    shown = get_object_or_404(visible_documents(_member(request)), pk=document_id)
     pieces = storage.read(shown.id, shown.stored_name)
     try:
         first = next(pieces, b"")  # opened before the answer begins, so that a missing file is said and not cut off
@@ -215,7 +228,7 @@ def document_download(request: HttpRequest, document_id: UUID) -> HttpResponseBa
 @require_http_methods(["GET", "POST"])
 @requires("upload")
 def document_delete(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    shown = get_object_or_404(Document.objects.select_related("collection"), pk=document_id)
+    shown = get_object_or_404(visible_documents(_member(request)).select_related("collection"), pk=document_id)
     if request.method == "POST":
         title = shown.title
         erasing.delete(shown)
@@ -227,7 +240,7 @@ def document_delete(request: HttpRequest, document_id: UUID) -> HttpResponse:
 @require_POST
 @requires("upload")
 def document_retry(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    get_object_or_404(Document, pk=document_id)
+    get_object_or_404(visible_documents(_member(request)), pk=document_id)
     try:
         ledger.retry(document_id)
     except Refused as refused:
@@ -240,7 +253,7 @@ def document_retry(request: HttpRequest, document_id: UUID) -> HttpResponse:
 @require_POST
 @requires("upload")
 def document_cancel(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    get_object_or_404(Document, pk=document_id)
+    get_object_or_404(visible_documents(_member(request)), pk=document_id)
     if not ledger.cancel(document_id):
         messages.info(request, "The document had ended before it could be cancelled.")
     return _back(request, document_id)
@@ -264,28 +277,29 @@ def _known_query(query: str) -> str:
 @require_GET
 @requires("read")
 def collections(request: HttpRequest) -> HttpResponse:
-    return _collections(request, CollectionForm())
+    return _collections(request, NewCollectionForm(membership=_member(request)))
 
 
 @require_POST
 @requires("upload")
 def collection_create(request: HttpRequest) -> HttpResponse:
-    form = CollectionForm(request.POST)
+    form = NewCollectionForm(request.POST, membership=_member(request))
     if form.is_valid():
+        name, restricted = form.cleaned_data["name"], form.cleaned_data.get("restricted", False)
         try:
-            collection = create_collection(form.cleaned_data["name"])
+            collection = access.create_restricted(name, _member(request)) if restricted else create_collection(name)
         except Refused as refused:
             form.add_error("name", str(refused))
         else:
             messages.success(request, f"Collection “{collection.name}” is ready for documents.")
-            return redirect("collections")
+            return redirect("collection-access", collection.pk) if restricted else redirect("collections")
     return _collections(request, form, status=422)
 
 
 @require_http_methods(["GET", "POST"])
 @requires("upload")
 def collection_rename(request: HttpRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(Collection, pk=collection_id)
+    collection = get_object_or_404(visible_collections(_member(request)), pk=collection_id)
     form = CollectionForm(request.POST or None, initial={"name": collection.name})
     if request.method == "POST" and form.is_valid():
         try:
@@ -300,8 +314,32 @@ def collection_rename(request: HttpRequest, collection_id: UUID) -> HttpResponse
 
 @require_http_methods(["GET", "POST"])
 @requires("manage")
+def collection_access(request: HttpRequest, collection_id: UUID) -> HttpResponse:
+    """Who may see it."""
+    member = _member(request)
+    collection = get_object_or_404(visible_collections(member), pk=collection_id)
+    candidates = access.candidates()
+    # for who restricts it now, their own name is chosen already: nobody locks themselves out by forgetting it
+    chosen = access.named_in(collection) if collection.restricted else {member.pk}
+    current = {"who": AccessForm.CHOSEN if collection.restricted else AccessForm.EVERYONE, "people": list(chosen)}
+    sent = request.POST if request.method == "POST" else None
+    form = AccessForm(sent, candidates=candidates, initial=current)
+    if request.method == "POST" and form.is_valid():
+        try:
+            change = access.set_access(collection, member, restricted=form.restricted, chosen=form.cleaned_data["people"])
+        except Refused as refused:
+            form.add_error("people", str(refused))
+        else:
+            messages.success(request, change.in_words(collection.name))
+            return redirect("collections")
+    shown = {"collection": collection, "form": form, "any_candidates": bool(candidates)}
+    return render(request, "documents/collection_access.html", shown, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "POST"])
+@requires("manage")
 def collection_delete(request: HttpRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(Collection, pk=collection_id)
+    collection = get_object_or_404(visible_collections(_member(request)), pk=collection_id)
     if request.method == "POST":
         name = collection.name
         deleted = erasing.delete_collection(collection)
@@ -315,7 +353,7 @@ def collection_delete(request: HttpRequest, collection_id: UUID) -> HttpResponse
 
 
 def _collections(request: HttpRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
-    counted = Collection.objects.annotate(
+    counted = visible_collections(_member(request)).annotate(
         documents_total=Count("documents"),
         documents_ready=Count("documents", filter=Q(documents__state=Document.State.READY)),
     )

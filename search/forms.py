@@ -7,6 +7,7 @@ from django import forms
 
 from search.evaluation import judgments, uploads
 from search.sources import sources
+from tenants.models import Membership
 
 MAX_QUESTION = 2000
 
@@ -39,18 +40,23 @@ class SearchForm(forms.Form):
     )
     page = forms.IntegerField(required=False, min_value=1, max_value=1000, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, membership: Membership, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.collections = sources().collections()
+        self.collections = sources().collections(membership)
         field = self.fields["collection"]
         assert isinstance(field, forms.ChoiceField)
         field.choices = [("", "All collections"), *((str(found.id), found.name) for found in self.collections)]
 
     @property
-    def chosen(self) -> frozenset[UUID] | None:
-        """The collections to search; None: all."""
+    def visible(self) -> frozenset[UUID]:
+        """The collections the member may see."""
+        return frozenset(found.id for found in self.collections)
+
+    @property
+    def chosen(self) -> frozenset[UUID]:
+        """The collections to search: the chosen one, or all that the member may see."""
         chosen = self.cleaned_data["collection"]
-        return frozenset({UUID(chosen)}) if chosen else None
+        return frozenset({UUID(chosen)}) if chosen else self.visible
 
 
 class JudgmentsForm(forms.Form):

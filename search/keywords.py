@@ -24,6 +24,7 @@ import snowballstemmer
 K1 = 1.2
 B = 0.75
 MAX_SEGMENTS = 8
+MASKS_KEPT = 8
 
 # A posting is one uint64 while it is sorted: term hash (32 bits), row (24 bits), term frequency (8 bits). Sorting the
 # numbers sorts by term, then row, and np.sort on 64-bit integers is vectorised, so building an inverted index is one
@@ -255,14 +256,14 @@ class TermIndex:
         average = float(lengths[living].mean()) if chunks else 0.0
         penalty = K1 * (1 - B + B * lengths.astype(np.float32) / np.float32(average or 1.0))
         object.__setattr__(self, "offsets", offsets)
-        object.__setattr__(self, "living", None if chunks == len(living) else living)
         object.__setattr__(self, "chunks", chunks)
         object.__setattr__(self, "_penalty", penalty)
+        object.__setattr__(self, "_masks", {})
 
     offsets: npt.NDArray[np.int64] = field(init=False, repr=False)
-    living: Mask | None = field(init=False, repr=False)
     chunks: int = field(init=False)
     _penalty: Scores = field(init=False, repr=False)
+    _masks: dict[frozenset[UUID], tuple[Mask | None]] = field(init=False, repr=False)
 
     @property
     def rows(self) -> int:
@@ -270,7 +271,7 @@ class TermIndex:
 
     @property
     def nbytes(self) -> int:
-        return sum(s.nbytes for s in self.segments) + 9 * self.rows + 370 * len(self.places)
+        return sum(s.nbytes for s in self.segments) + (9 + MASKS_KEPT) * self.rows + 370 * len(self.places)
 
     def generations(self) -> dict[UUID, int]:
         return {document: place.generation for document, place in self.places.items()}
@@ -334,10 +335,25 @@ class TermIndex:
                 scores[rows] += weight * tf / (tf + self._penalty[rows])
         return scores
 
-    def matching(self, collections: Collection[UUID] | None) -> Mask | None:
-        """bool[rows]: passages of documents in these collections that are alive; None when that is every row."""
-        if collections is None:
-            return self.living
+    def matching(self, collections: Collection[UUID]) -> Mask | None:
+        """bool[rows]: passages of documents in these collections that are alive; None when that is every row.
+
+        The same members search the same collections: the last few masks are kept.
+        """
+        key = frozenset(collections)
+        found = self._masks.get(key)
+        if found is None:
+            if len(self._masks) >= MASKS_KEPT:
+                self._masks.clear()
+            found = self._masks[key] = (self._mask(key),)
+        return found[0]
+
+    def amount(self, collections: Collection[UUID]) -> int:
+        """How many passages `matching` lets through."""
+        mask = self.matching(collections)
+        return self.rows if mask is None else int(np.count_nonzero(mask))
+
+    def _mask(self, collections: frozenset[UUID]) -> Mask | None:
         numbers, of_row = self._collections
         wanted = np.zeros(len(numbers) + 1, dtype=np.bool_)  # the last one is asked for by -1: dead rows
         wanted[[numbers[collection] for collection in collections if collection in numbers]] = True
@@ -354,9 +370,7 @@ class TermIndex:
             of_row[first : first + place.chunks] = numbers.setdefault(place.collection_id, len(numbers))
         return numbers, of_row
 
-    def documents(self, collections: Collection[UUID] | None) -> list[UUID]:
-        if collections is None:
-            return list(self.places)
+    def documents(self, collections: Collection[UUID]) -> list[UUID]:
         return [document for document, place in self.places.items() if place.collection_id in collections]
 
     def row(self, document_id: UUID, sequence: int) -> int:

@@ -1,7 +1,8 @@
 """Turns hits into what a page shows: names, page labels, highlighted passages. A fixed number of queries per page."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from search import highlighting
 from search.highlighting import Snippet
@@ -23,15 +24,15 @@ class Shown:
     url: str
 
 
-def passages(hits: Sequence[Hit], question: str) -> list[Shown]:
-    """The hits with their texts; those whose document was deleted a moment ago are left out."""
+def passages(hits: Sequence[Hit], question: str, collections: Collection[UUID]) -> list[Shown]:
+    """The hits with their texts; those whose document is in none of these collections any more are left out."""
     chunks = [hit.chunk_id for hit in hits]
     read = Chunk._meta.get_field("text").reader()
     with connection.cursor() as cursor:  # as everything on the way of a search: the ORM takes twice as long
         cursor.execute("SELECT id, document_id, page, text FROM search_chunk WHERE id = ANY(%s)", [chunks])
         rows = cursor.fetchall()
     texts = {chunk_id: (document_id, page, read(chunk_id, text)) for chunk_id, document_id, page, text in rows}
-    described = sources().describe(hit.document_id for hit in hits)
+    described = sources().describe((hit.document_id for hit in hits), collections)
     labels = sources().page_labels((document_id, page) for document_id, page, _ in texts.values())
     wanted = highlighting.stems(question)
     shown = []

@@ -101,8 +101,8 @@ class _Candidates:
     dense: Scores
 
 
-def search(text: str, *, collections: Collection[UUID] | None = None, limit: int = 100, exact: bool = False) -> Results:
-    """The best `limit` documents for a question, all of them or those of `collections`.
+def search(text: str, *, collections: Collection[UUID], limit: int = 100, exact: bool = False) -> Results:
+    """The best `limit` documents of these collections for a question; of other documents nothing is counted or returned.
 
     `exact` decrypts and compares every passage instead of asking the vector index.
     """
@@ -112,7 +112,7 @@ def search(text: str, *, collections: Collection[UUID] | None = None, limit: int
     index = term_index()
     stages.done("pool")
     mask = index.matching(collections)
-    matching = index.rows if mask is None else int(mask.sum())
+    matching = index.amount(collections)
     if not matching:
         return Results([], 0, "exact", stages.milliseconds)
     query = _embedded(text)
@@ -138,11 +138,11 @@ def search(text: str, *, collections: Collection[UUID] | None = None, limit: int
     return Results(hits, matching, way, stages.milliseconds)
 
 
-def search_exactly(texts: Sequence[str], *, collections: Collection[UUID] | None = None, limit: int = 100) -> list[Results]:
+def search_exactly(texts: Sequence[str], *, collections: Collection[UUID], limit: int = 100) -> list[Results]:
     """The same ranking with every passage as a candidate; several questions share one pass over the vectors."""
     index = term_index()
     mask = index.matching(collections)
-    matching = index.rows if mask is None else int(mask.sum())
+    matching = index.amount(collections)
     if not matching or not texts:
         return [Results([], 0, "exact") for _ in texts]
     queries = np.stack([_embedded(text) for text in texts])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
+from tenants.models import Membership
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -34,27 +36,44 @@ class CorpusText:
 
 
 class Sources(Protocol):
-    def describe(self, ids: Iterable[UUID]) -> dict[UUID, Source]:
-        """The documents among `ids` that exist, in a fixed number of queries."""
+    """Whoever asks says which collections they may see; nothing here means "all" by default."""
+
+    def collections(self, membership: Membership) -> list[CollectionName]:
+        """Those the member may see, by name."""
+        ...
+
+    def visible(self, membership: Membership) -> frozenset[UUID]:
+        """The collections the member may see."""
+        ...
+
+    def everything(self) -> frozenset[UUID]:
+        """All collections but what the isolation self-test keeps for itself: for commands."""
+        ...
+
+    def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
+        """The documents among `ids` that exist in these collections, in a fixed number of queries."""
+        ...
+
+    def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:
+        """The documents among `ids` that exist, but in none of these collections."""
         ...
 
     def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
         """Labels such as "Page 3" for (document, page number), in a fixed number of queries."""
         ...
 
-    def collections(self) -> list[CollectionName]:
-        """Every collection of the workspace, by name."""
-        ...
+    def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
+        """Every name a judgment may use for a ready document of these: its id, external reference, file name, title.
 
-    def references(self, collections: Collection[UUID] | None = None) -> dict[str, UUID]:
-        """Every name a judgment may use for a ready document: its id, external reference, file name, title.
-
-        Of all documents, or those of `collections`. A name that could mean two documents is left out.
+        A name that could mean two documents is left out.
         """
         ...
 
-    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, created_by_id: int | None) -> int:
-        """Queue texts as documents of a collection; returns how many were not there yet. Raises Refused."""
+    def import_texts(self, texts: Iterable[CorpusText], collection_name: str, membership: Membership) -> int:
+        """Queue texts as documents of a collection the member may see; returns how many were not there yet.
+
+        Raises Refused.
+        """
         ...
 
 

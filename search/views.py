@@ -25,12 +25,12 @@ DEPTH = 100  # documents reachable by paging
 @limited("search")
 def search_page(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
-        form = SearchForm()
+        form = _form(request)
         form.fields["q"].widget.attrs["autofocus"] = True  # whoever comes here comes to type
-        return render(request, "search/search.html", {"form": form, **_searchable()})
-    form = SearchForm(request.POST)
+        return render(request, "search/search.html", {"form": form, **_searchable(form)})
+    form = _form(request, request.POST)
     if not form.is_valid():
-        return _respond(request, {"form": form, **_searchable()}, status=422)
+        return _respond(request, {"form": form, **_searchable(form)}, status=422)
     return _respond(request, found(form))
 
 
@@ -39,7 +39,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
 @requires("search")
 def share(request: HttpRequest) -> HttpResponse:
     """Make a link to this search: opaque, for members of the workspace only."""
-    form = SearchForm(request.POST)
+    form = _form(request, request.POST)
     if not form.is_valid():
         return _respond(request, {"form": form}, status=422)
     made = SharedSearch.objects.create(
@@ -57,14 +57,14 @@ def share(request: HttpRequest) -> HttpResponse:
 @requires("search")
 @limited("search", "GET")
 def shared(request: HttpRequest, shared_id: str) -> HttpResponse:
-    """The search somebody shared, run again now."""
+    """The search somebody shared, run again now among what who opens it may see."""
     kept = SharedSearch.objects.filter(pk=shared_id).first()
     if kept is None:
         raise Http404
-    form = SearchForm(kept.query)
+    form = _form(request, kept.query)
+    if not form.is_valid():  # its collection is gone, or not for this member: neither is said, nor what was asked
+        raise Http404
     link = request.build_absolute_uri(request.path)
-    if not form.is_valid():  # its collection is gone
-        return render(request, "search/search.html", {"form": form}, status=200)
     return render(request, "search/search.html", {**found(form), "link": link})
 
 
@@ -75,7 +75,7 @@ def found(form: SearchForm) -> dict[str, Any]:
     pages = -(-len(results.hits) // PAGE_SIZE)
     page = min(form.cleaned_data["page"] or 1, max(1, pages))
     first = (page - 1) * PAGE_SIZE
-    shown = passages(results.hits[first : first + PAGE_SIZE], question)
+    shown = passages(results.hits[first : first + PAGE_SIZE], question, form.chosen)
     return {
         "form": form,
         "asked": True,
@@ -87,12 +87,16 @@ def found(form: SearchForm) -> dict[str, Any]:
         "last": first + len(shown),
         "total": len(results.hits),
         "more_than_shown": len(results.hits) >= DEPTH,
-        "is_empty": not results.searched and form.chosen is None,
+        "is_empty": not results.searched and not form.cleaned_data["collection"],
     }
 
 
-def _searchable() -> dict[str, Any]:
-    passages = term_index().chunks
+def _form(request: HttpRequest, asked: Any = None) -> SearchForm:
+    return SearchForm(asked, membership=request.membership)  # type: ignore[attr-defined]  # set by ActivateTenant
+
+
+def _searchable(form: SearchForm) -> dict[str, Any]:
+    passages = term_index().amount(form.visible)
     return {"passages": passages, "is_empty": not passages}
 
 

@@ -41,11 +41,11 @@ class Migration(migrations.Migration):
             name='CollectionMember',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('user_id', models.BigIntegerField()),
+                ('membership_id', models.BigIntegerField()),
                 ('collection', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='documents.collection')),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('collection', 'user_id'), name='collection_member_once')],
+                'constraints': [models.UniqueConstraint(fields=('collection', 'membership_id'), name='collection_member_once')],
             },
         ),
     ]

@@ -25,13 +25,14 @@ CSV_COLUMNS = (
     "found_at_rank",
     "returned",
 )
+NOT_FOR_YOU = "A document you may not see"
 SHOWN = 10  # returned documents named per question
 GROUP = 200  # questions read and described together
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def as_json(run: Run) -> Iterator[str]:
-    """The report piece by piece; a question is a line."""
+def as_json(run: Run, collections: frozenset[UUID]) -> Iterator[str]:
+    """The report piece by piece; a question is a line. Documents outside `collections` have no name in it."""
     report = {
         **run.figures,
         "run": str(run.pk),
@@ -44,17 +45,17 @@ def as_json(run: Run) -> Iterator[str]:
         "questions": [],
     }
     yield json.dumps(report, ensure_ascii=False, indent=1).removesuffix("]\n}")
-    for number, row in enumerate(_rows(run)):
+    for number, row in enumerate(_rows(run, collections)):
         yield (",\n  " if number else "\n  ") + json.dumps(row, ensure_ascii=False)
     yield "\n ]\n}\n"
 
 
-def as_csv(run: Run) -> Iterator[str]:
+def as_csv(run: Run, collections: frozenset[UUID]) -> Iterator[str]:
     """The report line by line, with the mark by which spreadsheets know UTF-8."""
     line = io.StringIO()
     writer = csv.writer(line)
     yield "\ufeff"
-    for cells in chain([CSV_COLUMNS], map(_cells, _rows(run))):
+    for cells in chain([CSV_COLUMNS], map(_cells, _rows(run, collections))):
         writer.writerow(cells)
         yield line.getvalue()
         line.seek(0)
@@ -79,19 +80,23 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _rows(run: Run) -> Iterator[dict[str, Any]]:
+def _rows(run: Run, collections: frozenset[UUID]) -> Iterator[dict[str, Any]]:
     """Every question in the order of the file, GROUP of them in memory at a time."""
     found = Answer.objects.filter(run=run).select_related("question").order_by("question__ordinal")
     seen = 0
     while group := list(found.filter(question__ordinal__gt=seen)[:GROUP]):
-        wanted = {UUID(item["document"]) for answer in group for item in answer.returned[:SHOWN]}
-        titles = {pk: source.title for pk, source in sources().describe(wanted).items()}
-        yield from (_row(answer, titles) for answer in group)
+        returned = {UUID(item["document"]) for answer in group for item in answer.returned[:SHOWN]}
+        expected = {UUID(item["document"]) for answer in group for item in answer.expected if item["document"]}
+        titles = {pk: source.title for pk, source in sources().describe(returned, collections).items()}
+        hidden = {str(pk) for pk in sources().hidden(returned | expected, collections)}
+        yield from (_row(answer, titles, hidden) for answer in group)
         seen = group[-1].question.ordinal
 
 
-def _row(answer: Answer, titles: dict[UUID, str]) -> dict[str, Any]:
+def _row(answer: Answer, titles: dict[UUID, str], hidden: set[str]) -> dict[str, Any]:
+    """`hidden` documents, which are not for the reader, have neither name nor id in it."""
     question: Question = answer.question
+    returned = [item["document"] for item in answer.returned[:SHOWN]]
     return {
         "question_id": question.reference,
         "question": question.text,
@@ -101,6 +106,6 @@ def _row(answer: Answer, titles: dict[UUID, str]) -> dict[str, Any]:
         "recall@100": round(answer.recall_100, 4),
         "exact_ndcg@10": round(answer.exact_ndcg, 4),
         "latency_ms": round(answer.latency_ms, 2),
-        "expected": answer.expected,
-        "returned": [titles.get(UUID(item["document"]), item["document"]) for item in answer.returned[:SHOWN]],
+        "expected": [{**item, "document": None} if item["document"] in hidden else item for item in answer.expected],
+        "returned": [NOT_FOR_YOU if found in hidden else titles.get(UUID(found), found) for found in returned],
     }

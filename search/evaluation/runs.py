@@ -23,6 +23,7 @@ from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.jobs import enqueue, in_flight
 from tenants.locks import alone_with
+from tenants.models import Membership
 from tenants.schemas import is_still_open
 
 GROUP = 32  # questions that share one exact pass over the vectors
@@ -59,8 +60,8 @@ def create_judgment_set(name: str, parsed: Parsed, created_by_id: int | None = N
     return made
 
 
-def unresolved_references(judgment_set: JudgmentSet, collections: frozenset[UUID] | None = None) -> list[str]:
-    """What the judgments name that no ready document of the workspace (or these collections) answers to, each once."""
+def unresolved_references(judgment_set: JudgmentSet, collections: frozenset[UUID]) -> list[str]:
+    """What the judgments name that no ready document of these collections answers to, each once."""
     return _unresolved(judgment_set, _Names(collections))
 
 
@@ -70,8 +71,11 @@ def _unresolved(judgment_set: JudgmentSet, known: "_Names") -> list[str]:
     return sorted({name for pk, value in rows if known.document(name := read(pk, value)) is None})
 
 
-def start(judgment_set: JudgmentSet, created_by_id: int | None = None) -> Run:
-    """A new run, queued for the worker. Refused while another of the same set is unfinished."""
+def start(judgment_set: JudgmentSet, created_by_id: int | None) -> Run:
+    """A new run, queued for the worker, of what its starter may see (None: a command's, of everything but canaries).
+
+    Refused while another of the same set is unfinished.
+    """
     if judgment_set.runs.exclude(state__in=Run.FINAL).exists():
         raise Refused("A run of these judgments is not finished yet. Wait for it, or cancel it.")
     run = _new(judgment_set, created_by_id)
@@ -81,7 +85,7 @@ def start(judgment_set: JudgmentSet, created_by_id: int | None = None) -> Run:
 
 
 def evaluate(judgment_set: JudgmentSet, *, collection_id: UUID | None = None, on_progress: Progress | None = None) -> Run:
-    """A new run, executed here and now; for commands. Searches one collection, or everything. Returns it final."""
+    """A new run, executed here and now; for commands. Searches one collection, or everything but canaries. Returns it final."""
     run = _new(judgment_set, None, collection_id)
     with alone_with(run.pk):  # before the row can be seen: the worker's sweep takes up what has no job
         run.save(force_insert=True)
@@ -171,7 +175,7 @@ def _fail(run_id: UUID, sentence: str) -> None:
 class _Names:
     """Which document a judgment means."""
 
-    def __init__(self, collections: frozenset[UUID] | None = None) -> None:
+    def __init__(self, collections: frozenset[UUID]) -> None:
         self._exact = sources().references(collections)
         folded: dict[str, set[UUID]] = {}
         for name, document in self._exact.items():
@@ -188,20 +192,19 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
     answered = set(Answer.objects.filter(run=run).values_list("question_id", flat=True))
     questions = list(run.judgment_set.questions.order_by("ordinal").values_list("id", "text"))
     index = term_index()
-    collections = None if run.collection_id is None else frozenset({run.collection_id})
+    collections = _searched(run)
     if not index.documents(collections):
         raise Refused("There is nothing to search yet. Upload documents, wait until they are ready and run it again.")
     if not answered:
-        mask = index.matching(collections)
-        passages = index.rows if mask is None else int(mask.sum())
-        run.configuration |= {"documents": len(index.documents(collections)), "passages": passages}
+        searched = {"documents": len(index.documents(collections)), "passages": index.amount(collections)}
+        run.configuration |= searched
     names = _Names(collections)
     run.unresolved = len(_unresolved(run.judgment_set, names))
     run.save(update_fields=["configuration", "unresolved"])
     read = Question._meta.get_field("text").reader()
     open_questions = [(pk, read(pk, text)) for pk, text in questions if pk not in answered]
     done = len(answered)
-    search("warm up", limit=1)
+    search("warm up", collections=collections, limit=1)
     for start_at in range(0, len(open_questions), GROUP):
         group = open_questions[start_at : start_at + GROUP]
         judged = _judged([pk for pk, _ in group], names)
@@ -223,6 +226,18 @@ def _answer_all(run_id: UUID, on_progress: Progress | None) -> bool:
             if not _advance(run_id, done):
                 return False
     return True
+
+
+def _searched(run: Run) -> frozenset[UUID]:
+    """The collections a run is about: what its starter may see now, or, for a command, everything. Raises Refused."""
+    if run.created_by_id is None:
+        visible = sources().everything()
+    else:
+        membership = Membership.objects.filter(tenant=current_tenant(), user_id=run.created_by_id).first()
+        if membership is None:
+            raise Refused("Whoever started the run is not a member any more. Start it again.")
+        visible = sources().visible(membership)
+    return visible if run.collection_id is None else visible & {run.collection_id}
 
 
 def _advance(run_id: UUID, done: int) -> bool:

@@ -18,6 +18,7 @@ from search.forms import JudgmentsForm
 from search.models import Answer, JudgmentSet, Run
 from search.sources import Source, sources
 from tenants.errors import Refused
+from tenants.models import Membership
 from tenants.permissions import requires
 
 QUESTIONS_PAGE = 50
@@ -63,12 +64,12 @@ def _upload(request: HttpRequest, handler: uploads.MemoryUploadHandler) -> HttpR
         if form.cleaned_data["import_corpus"] and file.name.lower().endswith(".zip"):
             file.seek(0)
             texts = judgments.corpus_of(file)
-            queued = sources().import_texts(texts, name, request.user.pk) if texts else 0
+            queued = sources().import_texts(texts, name, _member(request)) if texts else 0
     except judgments.BadJudgments as error:
         for mistake in error.mistakes:
             form.add_error("file", mistake)
     except Refused as error:
-        form.add_error("name", str(error))
+        form.add_error("import_corpus", str(error))
     if form.errors:
         return render(request, "evaluation/upload.html", {"form": form}, status=422)
     made = runs.create_judgment_set(name, parsed, request.user.pk)
@@ -100,7 +101,7 @@ def judgment_set(request: HttpRequest, set_id: UUID) -> HttpResponse:
         "first": first + 1,
     }
     if "unresolved" in request.GET:  # reads the names of every document: only when somebody asks
-        context["unresolved"] = runs.unresolved_references(made)
+        context["unresolved"] = runs.unresolved_references(made, sources().visible(_member(request)))
     return render(request, "evaluation/judgment_set.html", context)
 
 
@@ -125,7 +126,7 @@ def delete(request: HttpRequest, set_id: UUID) -> HttpResponse:
 def start(request: HttpRequest, set_id: UUID) -> HttpResponse:
     made = get_object_or_404(JudgmentSet, pk=set_id)
     try:
-        begun = runs.start(made, request.user.pk)
+        begun = runs.start(made, _member(request).user_id)
     except Refused as error:
         messages.error(request, str(error))
         return redirect("judgments", set_id=made.pk)
@@ -166,7 +167,8 @@ def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpRespo
     answer = get_object_or_404(Answer.objects.select_related("question"), run=current, question_id=question_id)
     returned = answer.returned[:RETURNED_SHOWN]
     ids = {UUID(item["document"]) for item in (*returned, *answer.expected) if item["document"]}
-    described = sources().describe(ids)
+    visible = sources().visible(_member(request))
+    described, hidden = sources().describe(ids, visible), sources().hidden(ids, visible)
     grades: dict[str, int] = {}
     for item in answer.expected:
         if item["document"]:
@@ -174,9 +176,9 @@ def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpRespo
     context = {
         "run": current,
         "answer": answer,
-        "expected": [(item, _source(described, item["document"])) for item in answer.expected],
+        "expected": [(item, *_source(item["document"], described, hidden)) for item in answer.expected],
         "returned": [
-            (rank, item, _source(described, item["document"]), grades.get(item["document"]))
+            (rank, item, *_source(item["document"], described, hidden), grades.get(item["document"]))
             for rank, item in enumerate(returned, start=1)
         ],
         "returned_total": len(answer.returned),
@@ -191,10 +193,11 @@ def export(request: HttpRequest, run_id: UUID, kind: str) -> HttpResponseBase:
     current = _run(run_id)
     if kind not in ("json", "csv") or current.state != Run.State.READY:
         raise Http404
+    visible = sources().visible(_member(request))
     pieces, media = (
-        (reports.as_json(current), "application/json")
+        (reports.as_json(current, visible), "application/json")
         if kind == "json"
-        else (reports.as_csv(current), "text/csv; charset=utf-8")
+        else (reports.as_csv(current, visible), "text/csv; charset=utf-8")
     )
     response = StreamingHttpResponse(pieces, content_type=media)
     response["Content-Disposition"] = f'attachment; filename="evaluation-{current.pk}.{kind}"'
@@ -236,5 +239,11 @@ def _page(request: HttpRequest, total: int) -> tuple[int, int]:
     return min(int(asked) if asked.isdecimal() and int(asked) else 1, pages), pages
 
 
-def _source(described: dict[UUID, Source], document: str | None) -> Source | None:
-    return described.get(UUID(document)) if document else None
+def _source(document: str | None, described: dict[UUID, Source], hidden: set[UUID]) -> tuple[Source | None, bool]:
+    """The document, if it may be shown; and whether there is one that may not."""
+    return (described.get(UUID(document)), UUID(document) in hidden) if document else (None, False)
+
+
+def _member(request: HttpRequest) -> Membership:
+    found: Membership = request.membership  # type: ignore[attr-defined]  # set by ActivateTenant
+    return found

@@ -28,6 +28,8 @@ ROUTES = [  # address, method, the least role
     ("collections/create/", "post", "editor"),
     ("collections/{collection}/rename/", "get", "editor"),
     ("collections/{collection}/rename/", "post", "editor"),
+    ("collections/{collection}/access/", "get", "admin"),
+    ("collections/{collection}/access/", "post", "admin"),
     ("collections/{collection}/delete/", "get", "admin"),
     ("collections/{collection}/delete/", "post", "admin"),
 ]

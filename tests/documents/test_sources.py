@@ -6,6 +6,7 @@ import pytest
 
 from documents.models import Document, Page
 from search.sources import sources
+from tenants.models import Membership
 from tests.factories import CollectionFactory, DocumentFactory
 
 pytestmark = pytest.mark.usefixtures("in_workspace_a")
@@ -15,7 +16,7 @@ def test_describe(django_assert_num_queries: object) -> None:
     made = DocumentFactory(title="A title", format="pdf", collection=CollectionFactory(name="Letters"))
     other = DocumentFactory()
     with django_assert_num_queries(1):  # type: ignore[operator]
-        found = sources().describe([made.id, other.id, uuid4()])
+        found = sources().describe([made.id, other.id, uuid4()], [made.collection_id, other.collection_id])
     assert set(found) == {made.id, other.id}
     source = found[made.id]
     assert (source.title, source.format, source.collection_name) == ("A title", "pdf", "Letters")
@@ -31,7 +32,7 @@ def test_page_labels() -> None:
 def test_collections_by_name() -> None:
     for name in ("b", "C", "a"):
         CollectionFactory(name=name)
-    assert [collection.name for collection in sources().collections()] == ["a", "b", "C"]
+    assert [collection.name for collection in sources().collections(Membership(role="owner"))] == ["a", "b", "C"]
 
 
 def test_references_leave_out_what_is_ambiguous_or_not_ready() -> None:
@@ -39,7 +40,7 @@ def test_references_leave_out_what_is_ambiguous_or_not_ready() -> None:
     first = DocumentFactory(state=ready, file_name="one.txt", title="Same", reference="d1")
     second = DocumentFactory(state=ready, file_name="two.txt", title="Same", reference="d2")
     DocumentFactory(file_name="waiting.txt", reference="d3")
-    assert sources().references() == {
+    assert sources().references(sources().everything()) == {
         str(first.id): first.id,
         "one.txt": first.id,
         "d1": first.id,

@@ -120,7 +120,6 @@ def test_the_mask_holds_the_passages_of_a_collection():
     mask = index.matching({other})
     assert mask is not None
     assert mask.tolist() == [False, False, True]
-    assert index.matching(None) is None
     assert index.matching({COLLECTION, other}) is None
     assert not index.matching(set()).any()
     assert index.documents({other}) == [b.document_id]

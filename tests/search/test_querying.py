@@ -13,10 +13,11 @@ from documents.models import Document
 from search import querying, ranking
 from search.embeddings import Embedder
 from search.models import LIVE_INDEX
-from search.querying import NEAREST, OVER_FETCH_LARGE, search, search_exactly
+from search.querying import NEAREST, OVER_FETCH_LARGE, search_exactly
+from search.sources import sources
 from tenants.context import workspace
 from tests.factories import CollectionFactory
-from tests.search.conftest import remove, store
+from tests.search.conftest import remove, search, store
 
 pytestmark = pytest.mark.django_db
 
@@ -53,7 +54,7 @@ def test_a_result_explains_itself(handbook: dict[str, Document]):
 
 def test_an_empty_workspace_finds_nothing(in_workspace_a: Any, model: Embedder):
     assert search("anything").hits == []
-    assert search_exactly(["anything", "else"])[1].hits == []
+    assert search_exactly(["anything", "else"], collections=sources().everything())[1].hits == []
 
 
 def test_a_question_of_function_words_or_signs_still_answers(handbook: dict[str, Document]):
@@ -178,9 +179,10 @@ def test_a_removed_document_is_gone_at_once(crowd: Callable[..., list[Document]]
 @pytest.mark.usefixtures("index_always")
 def test_the_number_of_queries_does_not_depend_on_the_results(crowd: Callable[..., list[Document]]):
     crowd(600, each=3)
+    everything = sources().everything()
     search("filler 0 1")
     with CaptureQueriesContext(connection) as captured:
-        search("filler 0 2")
+        search("filler 0 2", collections=everything)
     assert len(captured) == 2, [query["sql"] for query in captured]
 
 

@@ -63,7 +63,7 @@ def test_an_evaluation_reports_its_figures(handbook: dict[str, Document], judged
 
 def test_what_is_not_here_is_counted_and_named(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
     made = judged()
-    assert runs.unresolved_references(made) == ["no-such-document.pdf"]
+    assert runs.unresolved_references(made, sources().everything()) == ["no-such-document.pdf"]
     run = runs.evaluate(made)
     assert run.unresolved == 1
     answer = Answer.objects.get(run=run, question__ordinal=4)
@@ -75,7 +75,7 @@ def test_a_run_may_be_about_one_collection(handbook: dict[str, Document], judged
     other = CollectionFactory(name="Other")
     twin = store(["Employees may quit with two weeks of notice."], title="Notice periods", collection=other)
     made = judged({"How do I quit?": {"Notice periods": 1}})
-    assert runs.unresolved_references(made) == ["Notice periods"]  # two documents answer to the name
+    assert runs.unresolved_references(made, sources().everything()) == ["Notice periods"]  # two documents answer to the name
     run = runs.evaluate(made, collection_id=other.pk)
     assert (run.unresolved, run.figures["mrr"], run.configuration["documents"]) == (0, 1, 1)
     assert Answer.objects.get(run=run).returned[0]["document"] == str(twin.id)
@@ -102,7 +102,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(runs, "GROUP", 2)
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
 
     def kill(done: int, total: int) -> None:
         if done == 3:
@@ -135,7 +135,7 @@ def test_a_finished_run_is_not_run_again(handbook: dict[str, Document], judged: 
 
 def test_a_cancelled_run_stops(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
     """At the next question, not at the next group of them."""
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     runs.execute(run.pk, on_progress=lambda done, total: runs.cancel(run) and None)
     run.refresh_from_db()
     assert run.state == Run.State.CANCELLED
@@ -147,7 +147,7 @@ def test_a_cancelled_run_stops(handbook: dict[str, Document], judged: Callable[.
 def test_a_run_cancelled_while_it_asks_stops(
     handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
 ):
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     asked, original = [], runs.search
 
     def ask(text: str, **options: Any) -> Any:
@@ -162,7 +162,7 @@ def test_a_run_cancelled_while_it_asks_stops(
 
 
 def test_progress_is_seen_question_by_question(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     seen: list[int] = []
     runs.execute(run.pk, on_progress=lambda *_: seen.append(Run.objects.get(pk=run.pk).questions_done))
     assert seen == [0, 1, 2, 3]  # each is counted once its answer is stored
@@ -170,7 +170,7 @@ def test_progress_is_seen_question_by_question(handbook: dict[str, Document], ju
 
 def test_a_run_that_somebody_executes_is_left_alone(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
     """`manage.py evaluate` has no job, so the worker's sweep queues its run beside it."""
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     other = connection.copy()
     try:
         with other.cursor() as cursor:
@@ -213,7 +213,7 @@ def test_an_error_leaves_a_sentence_and_no_content(
         raise ValueError(f"secret {text}")
 
     monkeypatch.setattr(runs, "search", fail)
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     with pytest.raises(ValueError, match="secret"):
         runs.execute(run.pk)
     run.refresh_from_db()
@@ -224,9 +224,9 @@ def test_an_error_leaves_a_sentence_and_no_content(
 
 def test_one_run_of_a_set_at_a_time(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
     made = judged()
-    runs.start(made)
+    runs.start(made, None)
     with pytest.raises(Refused, match="not finished yet"):
-        runs.start(made)
+        runs.start(made, None)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -235,7 +235,7 @@ def test_the_job_runs_it_and_a_lost_job_is_queued_again(
 ):
     import django_rq
 
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     django_rq.get_queue("default").connection.flushdb()  # Redis is lost
     assert runs.resume_unfinished() == 1
     assert runs.resume_unfinished() == 0  # it waits in its queue
@@ -267,7 +267,7 @@ def test_a_run_stops_when_its_workspace_is_suspended_and_goes_on_after(
         return original(text, **options)
 
     monkeypatch.setattr(runs, "search", ask)
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     assert run_jobs() == 1
     run.refresh_from_db()
     assert (run.state, len(asked)) == (Run.State.RUNNING, 3)
@@ -283,7 +283,7 @@ def test_a_run_stops_when_its_workspace_is_suspended_and_goes_on_after(
 
 
 def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
-    run = runs.start(judged())
+    run = runs.start(judged(), None)
     Run.objects.filter(pk=run.pk).update(attempts=runs.MAX_ATTEMPTS, state=Run.State.RUNNING)
     assert runs.resume_unfinished() == 0
     run.refresh_from_db()
@@ -292,11 +292,11 @@ def test_a_run_that_never_ends_is_given_up(handbook: dict[str, Document], judged
 
 def test_reports_hold_every_question(handbook: dict[str, Document], judged: Callable[..., JudgmentSet]):
     run = runs.evaluate(judged({"=HYPERLINK(1) fire alarm": {"Fire drill": 1}, "lunch": {"Canteen": 1}}))
-    report = json.loads("".join(reports.as_json(run)))
+    report = json.loads("".join(reports.as_json(run, sources().everything())))
     assert report["ndcg@10"] == run.figures["ndcg@10"]
     assert [item["question"] for item in report["questions"]] == ["=HYPERLINK(1) fire alarm", "lunch"]
     assert report["questions"][1]["returned"][0] == "Canteen"
-    rows = list(csv.DictReader(io.StringIO("".join(reports.as_csv(run)).removeprefix("\ufeff"))))
+    rows = list(csv.DictReader(io.StringIO("".join(reports.as_csv(run, sources().everything())).removeprefix("\ufeff"))))
     assert rows[0]["question"].startswith("'=")  # a spreadsheet must not run it
     assert rows[1]["found_at_rank"] == "1"
 
@@ -305,14 +305,14 @@ def test_reports_read_a_group_of_answers_at_a_time(
     handbook: dict[str, Document], judged: Callable[..., JudgmentSet], monkeypatch: pytest.MonkeyPatch
 ):
     run = runs.evaluate(judged())
-    whole = list(reports.as_csv(run))
+    whole = list(reports.as_csv(run, sources().everything()))
     monkeypatch.setattr(reports, "GROUP", 3)
     monkeypatch.setattr(reports, "SHOWN", 1)
     described: list[int] = []
     registered = sources()
     original = registered.describe
-    monkeypatch.setattr(registered, "describe", lambda ids: described.append(len(ids)) or original(ids))
-    pieces = reports.as_json(run)
+    monkeypatch.setattr(registered, "describe", lambda ids, seen: described.append(len(ids)) or original(ids, seen))
+    pieces = reports.as_json(run, sources().everything())
     assert json.loads("".join(pieces))["questions"][3]["question"] == "where is my bike"
     assert len(described) == 2
     assert max(described) <= 3

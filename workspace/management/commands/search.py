@@ -8,6 +8,7 @@ from django.utils.html import strip_tags
 
 from search import querying
 from search.presentation import Shown, passages
+from search.sources import sources
 from tenants.context import workspace
 from tenants.errors import Refused
 from workspace.commands import WorkspaceCommand
@@ -27,8 +28,9 @@ class Command(WorkspaceCommand):
         if not 1 <= limit <= 100:
             raise Refused("--limit is a number from 1 to 100.")
         with workspace(self.tenant(options["workspace"])) as tenant:
-            results = querying.search(query, limit=limit)
-            shown = passages(results.hits, query)
+            everything = sources().everything()
+            results = querying.search(query, collections=everything, limit=limit)
+            shown = passages(results.hits, query, everything)
             return {"workspace": tenant.slug, "searched": results.searched, "results": [described(one) for one in shown]}
 
     def word(self, answer: dict[str, Any]) -> str:
