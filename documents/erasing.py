@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from documents import storage
+from documents import quotas, storage
 from documents.models import Collection, Document, Page
 from search import indexing
 
@@ -23,14 +23,18 @@ def delete(document: Document) -> None:
 def delete_documents(ids: Iterable[UUID]) -> int:
     """Delete these documents, all or none. Returns how many there were. The files go when the transaction commits."""
     names: dict[UUID, str] = {}
+    sizes: list[int] = []
     # Every row before the first `remove`, which locks the index: whoever finishes a document locks them in this order too.
     for batch in _batches(sorted(ids)):
-        rows = Document.objects.select_for_update().filter(pk__in=batch).order_by("pk")
-        names.update(rows.values_list("id", "stored_name"))
+        rows = Document.objects.select_for_update(of=("self",)).filter(pk__in=batch).order_by("pk")
+        for pk, name, size, is_canary in rows.values_list("id", "stored_name", "size", "collection__is_canary"):
+            names[pk] = name
+            sizes += [] if is_canary else [size]
     for batch in _batches(names):
         indexing.remove(batch)
         Page.objects.filter(document_id__in=batch).delete()
         Document.objects.filter(pk__in=batch).delete()
+    quotas.give_back(len(sizes), sum(sizes))  # last, as everywhere: whoever holds this row waits for no other
     transaction.on_commit(partial(storage.remove, list(names.values())))
     return len(names)
 

@@ -1,16 +1,19 @@
 """Bringing in many documents at once from where the server can read them: a folder, or texts of another system."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.db import transaction
 
-from documents import storage
+from documents import quotas, storage
 from documents.access import collection_open_to
 from documents.models import Collection, Document
 from documents.receiving import collection_named, receive
+from documents.storage import StoredFile
 from documents.uploads import RefusedFile, safe_name, size_limit
 from search.sources import CorpusText
 from tenants.errors import Refused
@@ -40,9 +43,12 @@ def import_folder(
     if not path.exists():
         raise Refused(f"There is no {path}. Give a folder, or a file, that this server can read.")
     root = path.parent if path.is_file() else path
-    done = Import(collection_named(collection_name))
-    known = references_in(done.collection)
-    for file in [path] if path.is_file() else _files(path):
+    files = [path] if path.is_file() else list(_files(path))
+    with transaction.atomic():  # refused, it leaves no empty collection behind
+        done = Import(collection_named(collection_name))
+        known = references_in(done.collection)
+        _refuse_without_room(_sizes(file for file in files if file.relative_to(root).as_posix() not in known))
+    for file in files:
         reference = file.relative_to(root).as_posix()
         if reference in known:
             done.already += 1
@@ -57,7 +63,8 @@ def import_folder(
         except OSError as error:
             done.refused.append(RefusedFile(reference, f"The file could not be read: {error.strerror}."))
             continue
-        document = receive(stored, name, done.collection, created_by_id=created_by_id, reference=reference)
+        with _kept(stored):
+            document = receive(stored, name, done.collection, created_by_id=created_by_id, reference=reference)
         done.documents.append(document.id)
         if progress:
             progress(len(done.documents))
@@ -73,26 +80,31 @@ def import_texts(
 ) -> Import:
     """Queue texts as documents; those whose reference is already in the collection are left as they are.
 
-    With `by` the collection must be one that the member may see; commands ask nobody. Raises Refused.
+    `items` are gone through twice, the first time to see whether there is room for them. With `by` the collection must
+    be one that the member may see; commands ask nobody. Raises Refused.
     """
-    done = Import(collection_open_to(by, collection_name) if by else collection_named(collection_name))
-    known = references_in(done.collection)
+    if iter(items) is items:
+        raise TypeError("texts to import are gone through twice: give a sequence")
+    with transaction.atomic():  # refused, it leaves no empty collection behind
+        done = Import(collection_open_to(by, collection_name) if by else collection_named(collection_name))
+        known = references_in(done.collection)
+        _refuse_without_room(len(_body(item)) for item in items if item.reference not in known)
     for item in items:
         if item.reference in known:
             done.already += 1
             continue
         known.add(item.reference)
-        body = "\n\n".join(filter(None, (item.title.strip(), item.text)))
-        stored = storage.store(uuid4(), [body.encode()])
+        stored = storage.store(uuid4(), [_body(item)])
         title = item.title.strip() or item.reference
-        document = receive(
-            stored,
-            safe_name(f"{item.reference}.txt"),
-            done.collection,
-            created_by_id=by.user_id if by else None,
-            title=title,
-            reference=item.reference,
-        )
+        with _kept(stored):
+            document = receive(
+                stored,
+                safe_name(f"{item.reference}.txt"),
+                done.collection,
+                created_by_id=by.user_id if by else None,
+                title=title,
+                reference=item.reference,
+            )
         done.documents.append(document.id)
         if progress:
             progress(len(done.documents))
@@ -103,6 +115,41 @@ def references_in(collection: Collection) -> set[str]:
     """The references the documents of a collection are known by elsewhere."""
     read = Document._meta.get_field("reference").reader()
     return {read(pk, value) for pk, value in collection.documents.values_list("id", "reference")} - {""}
+
+
+def _refuse_without_room(sizes: Iterable[int]) -> None:
+    """Before anything is stored. Without a limit nothing is looked at."""
+    held = quotas.held()
+    if not held.is_limited:
+        return
+    documents = size = 0
+    for each in sizes:
+        documents, size = documents + 1, size + each
+    if refusal := held.refusal(documents, size):
+        raise Refused(refusal)
+
+
+@contextmanager
+def _kept(stored: StoredFile) -> Iterator[None]:
+    """Around what writes the file's row: no row, no file."""
+    try:
+        yield
+    except Refused:
+        storage.remove([stored.stored_name])
+        raise
+
+
+def _body(item: CorpusText) -> bytes:
+    return "\n\n".join(filter(None, (item.title.strip(), item.text))).encode()
+
+
+def _sizes(files: Iterable[Path]) -> Iterator[int]:
+    """Of those that will be taken."""
+    for file in files:
+        with suppress(OSError):
+            size = file.stat().st_size
+            if size <= settings.MAX_UPLOAD_BYTES:
+                yield size
 
 
 def _files(folder: Path) -> Iterator[Path]:

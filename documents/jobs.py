@@ -3,17 +3,17 @@
 import time
 from uuid import UUID
 
-from documents import access, ingestion, storage
+from documents import access, ingestion, quotas, storage
 from documents.models import Document
 from tenants import jobs
 from tenants.context import current_tenant
 
 INGEST_SECONDS = 12 * 3600  # a limit for the hung; 64 MB of text take about half an hour
 ORPHAN_INTERVAL_SECONDS = 3600
-TIDY_INTERVAL_SECONDS = 24 * 3600
+RECOUNT_INTERVAL_SECONDS = 24 * 3600
 
 _orphans_removed: dict[UUID, float] = {}
-_tidied: dict[UUID, float] = {}
+_recounted: dict[UUID, float] = {}
 
 
 @jobs.task
@@ -44,15 +44,16 @@ def queue_unfinished() -> int:
 
 
 def sweep() -> None:
-    """Run by the worker in every workspace, at its start and every half minute; files are looked at hourly, members who left daily."""
+    """Run by the worker in every workspace, at its start and every half minute; files are looked at hourly, counts daily."""
     queue_unfinished()
     tenant = current_tenant().id
     if time.monotonic() - _orphans_removed.get(tenant, float("-inf")) > ORPHAN_INTERVAL_SECONDS:
         storage.remove_orphans(set(Document.objects.values_list("stored_name", flat=True)))
         _orphans_removed[tenant] = time.monotonic()
-    if time.monotonic() - _tidied.get(tenant, float("-inf")) > TIDY_INTERVAL_SECONDS:
+    if time.monotonic() - _recounted.get(tenant, float("-inf")) > RECOUNT_INTERVAL_SECONDS:
+        quotas.recount()
         access.forget_former_members()
-        _tidied[tenant] = time.monotonic()
+        _recounted[tenant] = time.monotonic()
 
 
 def connect() -> None:

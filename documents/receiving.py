@@ -4,7 +4,7 @@ import unicodedata
 
 from django.db import IntegrityError, connection, transaction
 
-from documents import jobs
+from documents import jobs, quotas
 from documents.models import Collection, Document
 from documents.storage import StoredFile
 from tenants.ciphers import digest
@@ -23,7 +23,10 @@ def receive(
     title: str = "",
     reference: str = "",
 ) -> Document:
-    """Write the row of a stored file and queue the work on it. Raises Refused when the collection is being deleted."""
+    """Write the row of a stored file and queue the work on it.
+
+    Raises Refused when the collection is being deleted, or the workspace has no room for the file.
+    """
     try:
         with transaction.atomic():
             document = Document.objects.create(
@@ -37,6 +40,8 @@ def receive(
                 created_by_id=created_by_id,
             )
             connection.check_constraints()  # now, not at the commit: waits for whoever deletes the collection
+            if not collection.is_canary:
+                quotas.reserve(stored.size)  # last: whoever deletes locks the collection first and the usage last, too
             jobs.enqueue_ingest(document.id)
     except IntegrityError:
         if Collection.objects.filter(pk=collection.pk).exists():

@@ -18,9 +18,11 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from documents import storage
+from documents.quotas import Held
 from documents.storage import IncomingFile, StoredFile
 
 NAME_CHARACTERS = 300
+ENVELOPE_BYTES = 2_000_000  # more than the fields and heads of a form with a thousand files take
 _UNWANTED = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, surrogates, private use, unassigned, line separators
 # Marks that turn the reading direction around can make "exe.pdf" look like "fdp.exe".
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -62,6 +64,12 @@ def size_limit() -> str:
     return f"{limit // 1_000_000:,} MB" if limit >= 1_000_000 else f"{limit:,} bytes"
 
 
+def least_size(request: HttpRequest) -> int:
+    """Bytes of files that a request for an upload holds at least, by what it says before it is read."""
+    said = request.META.get("CONTENT_LENGTH") or "0"
+    return max(0, int(said) - ENVELOPE_BYTES) if said.isdecimal() else 0
+
+
 class RefusingUploadHandler(FileUploadHandler):
     """Drops every file: where nobody expects one, none is written anywhere."""
 
@@ -76,16 +84,17 @@ class RefusingUploadHandler(FileUploadHandler):
 
 
 class EncryptingUploadHandler(FileUploadHandler):
-    """Encrypts each file into the workspace's storage as it arrives, up to the size limit.
+    """Encrypts each file into the workspace's storage as it arrives, up to the size limit and what the workspace has room for.
 
     What has no committed row is removed by `clean_up`: a refused form or a failed CSRF check leaves no file.
     """
 
     chunk_size = 256 * 1024
 
-    def __init__(self, request: HttpRequest | None = None) -> None:
+    def __init__(self, request: HttpRequest, held: Held) -> None:
         super().__init__(request)
         self.refused: list[RefusedFile] = []
+        self._held = held
         self._incoming: IncomingFile | None = None
         self._name = ""
         self._unclaimed: dict[UUID, StoredFile] = {}
@@ -93,6 +102,7 @@ class EncryptingUploadHandler(FileUploadHandler):
     def new_file(self, field_name: str, file_name: str, *args: Any, **kwargs: Any) -> None:
         self._drop()
         self._name = safe_name(file_name)
+        self._refuse_without_room(0)
         self._incoming = IncomingFile(uuid4())
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
@@ -102,6 +112,7 @@ class EncryptingUploadHandler(FileUploadHandler):
             message = f"The file is larger than the {size_limit()} this installation accepts."
             self.refused.append(RefusedFile(self._name, message))
             raise SkipFile
+        self._refuse_without_room(self._incoming.size + len(raw_data))
         self._incoming.write(raw_data)
         return None
 
@@ -126,6 +137,14 @@ class EncryptingUploadHandler(FileUploadHandler):
         self._drop()
         storage.remove(stored.stored_name for stored in self._unclaimed.values())
         self._unclaimed.clear()
+
+    def _refuse_without_room(self, size: int) -> None:
+        """What cannot fit beside the files that arrived before it is not encrypted; whether it fits is decided at the row."""
+        arrived = self._unclaimed.values()
+        if refusal := self._held.refusal(len(arrived) + 1, sum(stored.size for stored in arrived) + size):
+            self._drop()
+            self.refused.append(RefusedFile(self._name, refusal))
+            raise SkipFile
 
     def _drop(self) -> None:
         incoming, self._incoming = self._incoming, None

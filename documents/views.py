@@ -20,14 +20,14 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, erasing, jobs, ledger, storage
+from documents import access, erasing, jobs, ledger, quotas, storage
 from documents.access import visible_collections, visible_documents
 from documents.forms import AccessForm, CollectionForm, FilterForm, NewCollectionForm, UploadForm
 from documents.models import Document
 from documents.reading import read_page
 from documents.reasons import READABLE
 from documents.receiving import create_collection, receive, rename_collection
-from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, size_limit
+from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.limits import limited
@@ -89,6 +89,7 @@ def _upload_area(request: HttpRequest) -> dict[str, object]:
         return {}
     return {
         "upload_form": UploadForm(membership=member),
+        "quota_bars": [bar for bar in quotas.bars() if bar.is_tight],
         "readable": READABLE,
         "size_limit": size_limit(),
         "max_bytes": settings.MAX_UPLOAD_BYTES,
@@ -103,7 +104,10 @@ def _upload_area(request: HttpRequest) -> dict[str, object]:
 @requires("upload")
 @limited("upload")
 def document_upload(request: HttpRequest) -> HttpResponseBase:
-    handler = EncryptingUploadHandler(request)
+    held = quotas.held()
+    if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
+        return _refused(request, UploadForm(membership=_member(request)), [RefusedFile("", refusal)])
+    handler = EncryptingUploadHandler(request, held)
     request.upload_handlers = [handler]
     try:
         return _upload(request, handler)

@@ -10,6 +10,7 @@ import re
 import secrets
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
@@ -38,7 +39,13 @@ def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
         SLUG(slug)
     except ValidationError:
         raise Refused(f"{slug!r} cannot be an address. {SLUG.message}") from None
-    tenant = Tenant(name=name, slug=slug)
+    tenant = Tenant(
+        name=name,
+        slug=slug,
+        quota_documents=settings.QUOTA_DOCUMENTS or None,
+        quota_bytes=settings.QUOTA_BYTES or None,
+        quota_members=settings.QUOTA_MEMBERS or None,
+    )
     tenant.schema_name = f"tenant_{tenant.id.hex}"
     tenant.db_role = roles.tenant_role(connection.settings_dict["NAME"], tenant.schema_name)
     try:

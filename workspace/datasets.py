@@ -3,13 +3,14 @@
 The one place that knows documents and judgments at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from documents.importing import import_texts
 from search.evaluation import runs
 from search.evaluation.judgments import DiskFolder, Parsed, corpus, parse_folder
 from search.models import JudgmentSet, Run
+from search.sources import CorpusText
 from tenants.errors import Refused
 from workspace.waiting import until_final
 
@@ -22,11 +23,21 @@ def evaluate_dataset(path: Path, say: Say) -> Run:
         raise Refused(f"There is no folder {path}. Give one in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/test.tsv.")
     folder, name = DiskFolder(path), path.resolve().name
     parsed = parse_folder(folder)
-    done = import_texts(corpus(folder), name, progress=lambda n: say(f"queued {n} documents") if n % 200 == 0 else None)
+    done = import_texts(_Corpus(folder), name, progress=lambda n: say(f"queued {n} documents") if n % 200 == 0 else None)
     until_final(done.collection, say)
     return runs.evaluate(
         judgment_set_named(f"{name} ({parsed.split})", parsed), collection_id=done.collection.pk, on_progress=reporter(say)
     )
+
+
+class _Corpus:
+    """Read from the disk each time it is gone through: it may be larger than memory."""
+
+    def __init__(self, folder: DiskFolder) -> None:
+        self._folder = folder
+
+    def __iter__(self) -> Iterator[CorpusText]:
+        return corpus(self._folder)
 
 
 def judgment_set_named(name: str, parsed: Parsed) -> JudgmentSet:

@@ -283,6 +283,10 @@ MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 500_000_000, 1)
 
 # -- workspaces
 DELETION_DAYS = env.whole_number("DELETION_DAYS", 14, 1)  # from an owner's request to the erasure
+# what a new one may hold at most; 0: no limit
+QUOTA_DOCUMENTS = env.whole_number("QUOTA_DOCUMENTS", 0)
+QUOTA_BYTES = env.whole_number("QUOTA_BYTES", 0)
+QUOTA_MEMBERS = env.whole_number("QUOTA_MEMBERS", 0)
 
 # -- search
 POOL_BYTES = env.whole_number("POOL_BYTES", 1024**3, 1024**2)
