@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from documents import quotas
 from tenants import lifecycle
 from tenants.context import public_context
 from tenants.errors import Refused
@@ -58,9 +59,14 @@ def page(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, f"The workspace is called {tenant.name} now.")
             return redirect("workspace-settings")
+    members, places = Membership.objects.count(), tenant.quota_members
+    bars = quotas.bars()
+    if places is not None:
+        bars.append(quotas.Bar("Members", f"{members:,} of {places:,} member{'' if places == 1 else 's'}", members, places))
     context = {
         "form": form,
-        "members": Membership.objects.count(),
+        "members": members,
+        "bars": bars,
         "hostnames": [domain.domain for domain in Domain.objects.order_by("domain")],
         "deletion_days": settings.DELETION_DAYS,
     }
