@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 from django.conf import settings
@@ -83,12 +84,21 @@ def store(document_id: UUID, pieces: Iterable[bytes]) -> StoredFile:
 
 def read(document_id: UUID, stored_name: str) -> Iterator[bytes]:
     """The plaintext in pieces. Raises FileMissing, or tenants.ciphers.Tampered at the first piece that does not open."""
+    with sealed(stored_name) as raw:
+        yield from opened(document_id, raw)
+
+
+def sealed(stored_name: str) -> BinaryIO:
+    """A file as it lies on the disk. Raises FileMissing."""
     try:
-        raw = _path(stored_name).open("rb")
+        return _path(stored_name).open("rb")
     except FileNotFoundError:
         raise FileMissing from None
-    with raw:
-        yield from decrypt_chunks(raw, _context(document_id))
+
+
+def opened(document_id: UUID, raw: BinaryIO) -> Iterator[bytes]:
+    """The plaintext of a sealed file, if it is this document's and the current workspace's. Raises Tampered."""
+    return decrypt_chunks(raw, _context(document_id))
 
 
 def remove(stored_names: Iterable[str]) -> None:

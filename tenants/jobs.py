@@ -89,9 +89,9 @@ def _note_queued(tenant: Tenant) -> None:
         logger.warning("activity could not be noted: %s", describe_exception(error))
 
 
-def enqueue_public(function: str, *args: str | int, job_id: str, timeout: int = 600) -> str:
+def enqueue_public(function: str, *args: str | int, job_id: str, queue: str = "default", timeout: int = 600) -> str:
     """Queue a registered task that works on the installation, not inside a workspace (provisioning)."""
-    return _enqueue(None, function, args, job_id, "default", timeout)
+    return _enqueue(None, function, args, job_id, queue, timeout)
 
 
 def _enqueue(tenant: UUID | None, function: str, args: tuple, job_id: str, queue: str, timeout: int) -> str:

@@ -37,6 +37,10 @@ TENANT_READS = {
         "id, tenant_id, version, wrapped, state",
         "tenant_id = (SELECT id FROM public.tenants_tenant)",
     ),
+    "tenants_isolationcheck": (
+        "id, tenant_id, part_of_id, trigger, state, steps, steps_done, counts, leaks, created_at, started_at, finished_at",
+        "tenant_id = (SELECT id FROM public.tenants_tenant)",
+    ),
 }
 # Functions of pg_catalog that everybody may call by default, and that an injected expression could make use of.
 WITHHELD = (

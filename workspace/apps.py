@@ -8,6 +8,7 @@ class WorkspaceConfig(AppConfig):
 
     def ready(self) -> None:
         from workspace import erasure  # noqa: F401 - registers its sweeper
+        from workspace.isolation import jobs  # noqa: F401 - registers its tasks, its sweepers and, by routes, its check
 
 
 class ConsoleConfig(admin.AdminConfig):

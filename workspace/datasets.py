@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from documents.importing import import_texts
+from search.canaries import peoples_judgment_sets
 from search.evaluation import runs
 from search.evaluation.judgments import DiskFolder, Parsed, corpus, parse_folder
 from search.models import JudgmentSet, Run
@@ -42,7 +43,7 @@ class _Corpus:
 
 def judgment_set_named(name: str, parsed: Parsed) -> JudgmentSet:
     """The set of that name with as many questions and judgments, or a new one."""
-    for found in JudgmentSet.objects.order_by("-created_at"):
+    for found in peoples_judgment_sets().order_by("-created_at"):
         if found.name == name and (found.questions_total, found.judgments_total) == (len(parsed.questions), parsed.judgments):
             return found
     return runs.create_judgment_set(name, parsed)
@@ -50,7 +51,7 @@ def judgment_set_named(name: str, parsed: Parsed) -> JudgmentSet:
 
 def find_judgment_set(wanted: str | None) -> JudgmentSet:
     """By id or name; without one, the only set there is. Raises Refused."""
-    found = list(JudgmentSet.objects.order_by("created_at"))
+    found = list(peoples_judgment_sets().order_by("created_at"))
     if wanted:
         found = [each for each in found if wanted in (each.name, str(each.pk))]
     match found:

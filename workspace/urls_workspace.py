@@ -12,5 +12,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("settings/second-factor/", workspace_settings.second_factor, name="workspace-second-factor"),
     path("settings/delete/", workspace_settings.delete, name="workspace-delete"),
     path("settings/keep/", workspace_settings.keep, name="workspace-keep"),
+    path("", include("workspace.isolation.urls")),
 ]
 handler400, handler403, handler404, handler500 = (f"workspace.views.error_{code}" for code in (400, 403, 404, 500))

@@ -7,7 +7,7 @@ knows documents by id; what judgments call them is resolved through search.sourc
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.models import Avg, F
@@ -35,10 +35,13 @@ TIMEOUT_SECONDS = 6 * 3600
 Progress = Callable[[int, int], None]
 
 
-def create_judgment_set(name: str, parsed: Parsed, created_by_id: int | None = None) -> JudgmentSet:
+def create_judgment_set(
+    name: str, parsed: Parsed, created_by_id: int | None = None, *, identity: UUID | None = None
+) -> JudgmentSet:
     """Store parsed judgments under a name."""
     with transaction.atomic():
         made = JudgmentSet.objects.create(
+            id=identity or uuid4(),
             name=name,
             questions_total=len(parsed.questions),
             judgments_total=parsed.judgments,

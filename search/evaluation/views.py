@@ -13,6 +13,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django_htmx.http import HTMX_STOP_POLLING
 
+from search.canaries import peoples_judgment_sets
 from search.evaluation import judgments, reports, runs, uploads
 from search.forms import JudgmentsForm
 from search.models import Answer, JudgmentSet, Run
@@ -31,7 +32,7 @@ ORDERS = {"ordinal": "question__ordinal", "worst": "ndcg", "best": "-ndcg", "slo
 @requires("read")
 def judgment_sets(request: HttpRequest) -> HttpResponse:
     newest = Run.objects.filter(judgment_set=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
-    found = list(JudgmentSet.objects.order_by("-created_at").annotate(newest_run=Subquery(newest)))
+    found = list(peoples_judgment_sets().order_by("-created_at").annotate(newest_run=Subquery(newest)))
     latest = Run.objects.in_bulk([made.newest_run for made in found if made.newest_run])
     rows = [(made, latest.get(made.newest_run)) for made in found]
     return render(request, "evaluation/judgment_sets.html", {"rows": rows})

@@ -1,0 +1,191 @@
+"""How the self-test asks each address: which ids of another workspace fill it, or why it takes none.
+
+Every URL pattern of both URL confs needs an entry. A pattern without one, and an entry without its pattern, are errors of
+Django's system check, so that nothing can be deployed that nobody has thought about.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.urls import URLPattern, URLResolver, get_resolver
+
+# Kinds of id, as in Canary.ids; the last two are made for the length of a check. A kind that begins with "=" is the value.
+ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
+KINDS = frozenset({
+    "document", "collection", "passage", "judgments", "run", "question", "shared search", "workspace",
+    "member", "invitation",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """`ids` fill the arguments of the pattern, `form` a POST, `query` the query string; without any of them, `why` not."""
+
+    ids: Mapping[str, str] = field(default_factory=dict)
+    form: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return frozenset({*self.ids.values(), *self.form.values(), *self.query.values()})
+
+    @property
+    def takes_ids(self) -> bool:
+        return bool(self.kinds)
+
+
+def takes(*, form: Mapping[str, str] | None = None, query: Mapping[str, str] | None = None, **ids: str) -> Entry:
+    return Entry(ids, form or {}, query or {})
+
+
+def takes_none(why: str) -> Entry:
+    return Entry(why=why)
+
+
+OWN_ONLY = "shows or changes what belongs to the workspace of the address, and takes no id"
+OWN_PERSON = "acts on the person who is signed in, and takes no id"
+
+# ---------------------------------------------------------------- inside a workspace (workspace.urls_workspace)
+
+WORKSPACE: dict[str, Entry] = {
+    "": takes(form={"collection": "collection"}),
+    "s/": takes(form={"collection": "collection"}),
+    "s/<str:shared_id>/": takes(shared_id="shared search"),
+    "evaluation/": takes_none(OWN_ONLY),
+    "evaluation/upload/": takes_none(OWN_ONLY),
+    "evaluation/<uuid:set_id>/": takes(set_id="judgments"),
+    "evaluation/<uuid:set_id>/delete/": takes(set_id="judgments"),
+    "evaluation/<uuid:set_id>/run/": takes(set_id="judgments"),
+    "evaluation/runs/<uuid:run_id>/": takes(run_id="run"),
+    "evaluation/runs/<uuid:run_id>/status/": takes(run_id="run"),
+    "evaluation/runs/<uuid:run_id>/cancel/": takes(run_id="run"),
+    "evaluation/runs/<uuid:run_id>/<uuid:question_id>/": takes(run_id="run", question_id="question"),
+    "evaluation/runs/<uuid:run_id>/export.<str:kind>": takes(run_id="run", kind="=json"),
+    "documents/": takes(query={"collection": "collection"}),
+    "documents/rows/": takes(query={"collection": "collection"}),
+    "documents/upload/": takes(form={"collection": "collection"}),
+    "documents/<uuid:document_id>/": takes(document_id="document", query={"passage": "passage"}),
+    "documents/<uuid:document_id>/status/": takes(document_id="document"),
+    "documents/<uuid:document_id>/download/": takes(document_id="document"),
+    "documents/<uuid:document_id>/delete/": takes(document_id="document"),
+    "documents/<uuid:document_id>/retry/": takes(document_id="document"),
+    "documents/<uuid:document_id>/cancel/": takes(document_id="document"),
+    "collections/": takes_none(OWN_ONLY),
+    "collections/create/": takes_none(OWN_ONLY),
+    "collections/<uuid:collection_id>/rename/": takes(collection_id="collection"),
+    "collections/<uuid:collection_id>/delete/": takes(collection_id="collection"),
+    "members/": takes_none(OWN_ONLY),
+    "members/invite/": takes_none(OWN_ONLY),
+    "members/invitations/<uuid:invitation_id>/withdraw/": takes(invitation_id="invitation"),
+    "members/<int:user_id>/remove/": takes(user_id="member"),
+    "isolation/": takes_none(OWN_ONLY),
+    "isolation/status/": takes_none(OWN_ONLY),
+    "isolation/start/": takes_none(OWN_ONLY),
+    "isolation/cancel/": takes_none(OWN_ONLY),
+}
+
+# ---------------------------------------------------------------- outside of all (workspace.urls)
+
+PUBLIC: dict[str, Entry] = {
+    "": takes_none("lists the memberships of the person who is signed in"),
+    "health/": takes_none("says whether the database answers"),
+    "workspaces/new/": takes_none("makes a workspace; takes no id"),
+    "workspaces/<str:slug>/opening/": takes(slug="workspace"),
+    "invitation/<str:token>/": takes_none("the signed link is the permission: whoever holds it may take the place"),
+}
+
+# Patterns that other packages bring: below a path, as long as the package's own views answer there.
+BROUGHT: dict[str, tuple[tuple[str, ...], str]] = {
+    "accounts/": (("allauth",), OWN_PERSON),
+    "admin/queues/": (("django_rq", "django.contrib.admin"), "staff only"),
+    "admin/": (("django.contrib", "allauth", "tenants.admin", "workspace.console"), "staff only; reads no workspace's schema"),
+}
+
+
+# ---------------------------------------------------------------- the table against the URL confs
+
+
+@dataclass(frozen=True)
+class Route:
+    """A URL pattern: its path as Django writes it, and the module of its view."""
+
+    pattern: str
+    module: str
+    arguments: frozenset[str]
+
+    def path(self, ids: Mapping[str, str]) -> str:
+        """Relative to the start of the URL conf. What `ids` does not fill becomes 0."""
+        return ARGUMENT.sub(lambda found: ids.get(found[1], "0"), self.pattern)
+
+
+@lru_cache
+def routes(urlconf: str) -> tuple[Route, ...]:
+    """Every pattern of a URL conf."""
+    return tuple(_walk(get_resolver(urlconf).url_patterns, ""))
+
+
+def _walk(patterns: Any, before: str) -> Iterator[Route]:
+    for pattern in patterns:
+        here = before + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            yield from _walk(pattern.url_patterns, here)
+        elif isinstance(pattern, URLPattern):
+            # views of the admin are bound methods wrapped once or twice; the innermost function names its module
+            view = pattern.callback
+            view = getattr(view, "view_class", getattr(view, "model_admin", view))
+            module = getattr(view, "__module__", "") or type(view).__module__
+            yield Route(here, module, frozenset(pattern.pattern.converters))
+
+
+def entry_for(route: Route, table: Mapping[str, Entry]) -> Entry | None:
+    if route.pattern in table:
+        return table[route.pattern]
+    for path, (packages, why) in BROUGHT.items() if table is PUBLIC else ():
+        if route.pattern.startswith(path) and route.module.startswith(packages):
+            return takes_none(why)
+    return None
+
+
+def tables() -> dict[str, dict[str, Entry]]:
+    """The table of each URL conf."""
+    return {settings.WORKSPACE_URLCONF: WORKSPACE, settings.ROOT_URLCONF: PUBLIC}
+
+
+def asked_with_ids(urlconf: str) -> list[tuple[Route, Entry]]:
+    """The patterns that take ids."""
+    table = tables()[urlconf]
+    found = [(route, entry_for(route, table)) for route in routes(urlconf)]
+    return [(route, entry) for route, entry in found if entry is not None and entry.takes_ids]
+
+
+@checks.register("isolation")
+def every_route_has_an_entry(**kwargs: Any) -> list[checks.CheckMessage]:
+    found: list[checks.CheckMessage] = []
+    for urlconf, table in tables().items():
+        there = routes(urlconf)
+        for route in there:
+            entry = entry_for(route, table)
+            if entry is None:
+                hint = "Add a line to workspace/isolation/routes.py: takes(…) with the kinds of its ids, or takes_none(why)."
+                found.append(checks.Error(f"{urlconf}: {route.pattern!r} has no isolation entry", hint=hint, id="isolation.E001"))
+            elif wrong := _mistake(route, entry):
+                found.append(checks.Error(f"{urlconf}: {route.pattern!r} {wrong}", id="isolation.E003"))
+        for pattern in table.keys() - {route.pattern for route in there}:
+            hint = "Remove its line from workspace/isolation/routes.py."
+            found.append(checks.Error(f"{urlconf}: the isolation entry {pattern!r} has no route", hint=hint, id="isolation.E002"))
+    return found
+
+
+def _mistake(route: Route, entry: Entry) -> str:
+    if not entry.takes_ids:
+        return "" if entry.why else "takes no id and does not say why"
+    if entry.ids.keys() != route.arguments:
+        return f"takes {sorted(route.arguments)}, and its isolation entry fills {sorted(entry.ids)}"
+    unknown = {kind for kind in entry.kinds if not kind.startswith("=")} - KINDS
+    return f"is to be filled with unknown kinds: {sorted(unknown)}" if unknown else ""

@@ -1,0 +1,78 @@
+"""The page about the isolation self-test, for those who manage a workspace: its own checks, never whose it was compared with."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+from django_htmx.http import HTMX_STOP_POLLING
+
+from tenants.context import public_context
+from tenants.errors import Refused
+from tenants.models import IsolationCheck
+from tenants.permissions import requires
+from workspace.isolation import verifying
+from workspace.isolation.probes import KINDS
+
+EARLIER_SHOWN = 10
+
+
+@never_cache
+@require_GET
+@requires("manage")
+def isolation(request: HttpRequest) -> HttpResponse:
+    return render(request, "isolation/index.html", _context(request))
+
+
+@never_cache
+@require_GET
+@requires("manage")
+def status(request: HttpRequest) -> HttpResponse:
+    """What the page polls while a check is under way."""
+    context = _context(request)
+    code = 200 if context["running"] else HTMX_STOP_POLLING
+    return render(request, "isolation/_check.html", context, status=code)
+
+
+@require_POST
+@requires("manage")
+def start(request: HttpRequest) -> HttpResponse:
+    try:
+        with public_context():
+            verifying.request_check(request.tenant)  # type: ignore[attr-defined]  # set by ActivateTenant
+    except Refused as refused:
+        messages.error(request, str(refused))
+    return redirect("isolation")
+
+
+@require_POST
+@requires("manage")
+def cancel(request: HttpRequest) -> HttpResponse:
+    with public_context():
+        if not verifying.cancel(request.tenant):  # type: ignore[attr-defined]  # set by ActivateTenant
+            messages.info(request, "The check had ended before it could be cancelled.")
+    return redirect("isolation")
+
+
+def _context(request: HttpRequest) -> dict[str, Any]:
+    """`running`: what is under way; `check`: the newest that has ended. Read as the workspace: row-level security."""
+    checks = list(IsolationCheck.objects.filter(tenant=request.tenant)[: EARLIER_SHOWN + 2])  # type: ignore[attr-defined]
+    ended = [check for check in checks if not check.is_unfinished]
+    check = ended[0] if ended else None
+    by_kind = check.counts.get("by_kind", {}) if check else {}
+    leaking = {leak["kind"] for leak in check.leaks} if check else set()
+    failing = {control["kind"] for control in check.controls} if check else set()
+    return {
+        "running": next((check for check in checks if check.is_unfinished), None),
+        "check": check,
+        "earlier": ended[1 : EARLIER_SHOWN + 1],
+        "kinds": [
+            (name, tried, by_kind[kind], "leaks" if kind in leaking else "inconclusive" if kind in failing else "passed")
+            for kind, (name, tried) in KINDS.items()
+            if kind in by_kind
+        ],
+        "kind_names": {kind: name for kind, (name, _) in KINDS.items()},
+        "per_workspace": verifying.PER_WORKSPACE,
+    }
