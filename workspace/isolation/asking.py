@@ -25,7 +25,7 @@ from django.http import HttpResponseBase
 
 from tenants.models import User
 
-VARYING_HEADERS = frozenset({"content-length", "date", "set-cookie"})
+VARYING_HEADERS = frozenset({"content-length", "date", "expires", "last-modified", "set-cookie"})
 CSRF_TOKEN = re.compile(r'((?:csrf-token" content|csrfmiddlewaretoken" value)=")[^"]+"')
 NOISY = ("django.request", "django.security.csrf", "workspace.middleware")
 

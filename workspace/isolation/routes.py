@@ -101,10 +101,10 @@ PUBLIC: dict[str, Entry] = {
 }
 
 # Patterns that other packages bring: below a path, as long as the package's own views answer there.
+CHECKED_BY_ADMIN = {"admin_site", "model_admin"}  # attributes of views that AdminSite.admin_view lets staff reach alone
 BROUGHT: dict[str, tuple[tuple[str, ...], str]] = {
     "accounts/": (("allauth",), OWN_PERSON),
-    "admin/queues/": (("django_rq", "django.contrib.admin"), "staff only"),
-    "admin/": (("django.contrib", "allauth", "tenants.admin", "workspace.console"), "staff only; reads no workspace's schema"),
+    "admin/": (("django.", "django_rq", "tenants.admin", "workspace.console"), "staff only; reads no workspace's schema"),
 }
 
 
@@ -136,10 +136,8 @@ def _walk(patterns: Any, before: str) -> Iterator[Route]:
         if isinstance(pattern, URLResolver):
             yield from _walk(pattern.url_patterns, here)
         elif isinstance(pattern, URLPattern):
-            # views of the admin are bound methods wrapped once or twice; the innermost function names its module
-            view = pattern.callback
-            view = getattr(view, "view_class", getattr(view, "model_admin", view))
-            module = getattr(view, "__module__", "") or type(view).__module__
+            view = getattr(pattern.callback, "view_class", pattern.callback)
+            module = "django.contrib.admin" if CHECKED_BY_ADMIN & vars(view).keys() else view.__module__
             yield Route(here, module, frozenset(pattern.pattern.converters))
 
 

@@ -29,7 +29,7 @@ from workspace.isolation.routes import asked_with_ids, routes
 
 logger = logging.getLogger(__name__)
 
-PER_WORKSPACE = 5  # others that one workspace is compared with in a check, so that n workspaces cost n times that
+PER_WORKSPACE = 3  # others that one workspace is compared with in a check, so that n workspaces cost n times that
 KEPT = 30  # checks of a workspace, and runs over the installation
 MAX_STARTS = 3  # of a workspace's check within a run, or within an hour, when workers die of it
 NIGHT_HOUR = 3  # UTC, from which on the nightly run begins
