@@ -13,7 +13,6 @@ from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
-from tenants.jobs import sweep
 from tenants.models import IsolationCheck, Tenant
 from workspace.isolation import jobs, verifying
 from workspace.isolation.probes import Findings
@@ -91,7 +90,7 @@ def test_every_night_each_workspace_is_checked_once(
     at_night(monkeypatch)
     for _ in range(2):
         verifying.begin_nightly()
-        sweep()
+        verifying.resume_unfinished()
     run_jobs()
     (whole,) = IsolationCheck.objects.filter(tenant=None)
     assert (whole.state, whole.trigger, whole.attempts, whole.counts["workspaces"]) == (State.PASSED, Trigger.NIGHTLY, 2, 2)

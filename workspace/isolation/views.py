@@ -62,8 +62,8 @@ def _context(request: HttpRequest) -> dict[str, Any]:
     ended = [check for check in checks if not check.is_unfinished]
     check = ended[0] if ended else None
     by_kind = check.counts.get("by_kind", {}) if check else {}
-    leaking = {leak["kind"] for leak in check.leaks} if check else set()
-    failing = {control["kind"] for control in check.controls} if check else set()
+    leaks, controls = (_named(check.leaks), _named(check.controls)) if check else ([], [])
+    leaking, failing = ({found["kind"] for found in each} for each in (leaks, controls))
     return {
         "running": next((check for check in checks if check.is_unfinished), None),
         "check": check,
@@ -73,6 +73,12 @@ def _context(request: HttpRequest) -> dict[str, Any]:
             for kind, (name, tried) in KINDS.items()
             if kind in by_kind
         ],
-        "kind_names": {kind: name for kind, (name, _) in KINDS.items()},
+        "leaks": leaks,
+        "controls": controls,
         "per_workspace": verifying.PER_WORKSPACE,
     }
+
+
+def _named(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """With the kind's name; what belongs to no kind of attempt is the check itself."""
+    return [{**each, "name": KINDS[each["kind"]][0] if each["kind"] in KINDS else "Check"} for each in found]
