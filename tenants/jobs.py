@@ -44,6 +44,7 @@ RETRY_SECONDS = 3600  # for a failed job that does not say how long it may take
 _tasks: dict[str, Callable[..., Any]] = {}
 _sweepers: list[Callable[[], None]] = []
 _public_sweepers: list[Callable[[], None]] = []
+_after_provisioning: list[Callable[[], None]] = []
 
 
 def task(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,6 +65,18 @@ def on_worker_start_public(function: Callable[[], None]) -> Callable[[], None]:
     """The same for what belongs to the installation: runs once, in public context."""
     _public_sweepers.append(function)
     return function
+
+
+def after_provisioning(function: Callable[[], None]) -> Callable[[], None]:
+    """Run `function` inside each workspace that has just been made, to queue what it needs; a sweeper makes up for failures."""
+    _after_provisioning.append(function)
+    return function
+
+
+def provisioned(tenant: Tenant) -> None:
+    with workspace(tenant):
+        for function in _after_provisioning:
+            _guarded(function)
 
 
 # ---------------------------------------------------------------- putting jobs in

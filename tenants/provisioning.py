@@ -20,7 +20,7 @@ from tenants import logins, roles, schemas
 from tenants.context import public_context
 from tenants.database import connection
 from tenants.errors import Refused
-from tenants.jobs import enqueue_public, is_in_flight, job_key, on_worker_start_public, task
+from tenants.jobs import enqueue_public, is_in_flight, job_key, on_worker_start_public, provisioned, task
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.providers import KEY_BYTES
 from tenants.models import SLUG, Membership, Tenant, TenantKey, User
@@ -75,6 +75,7 @@ def provision(tenant: Tenant) -> None:
             Tenant.objects.using("operator").filter(pk=row.pk).update(**made)
     keys.activate(tenant.pk)
     tenant.status = Tenant.Status.ACTIVE
+    provisioned(tenant)
 
 
 def _create_schema(operator: Any, schema: str) -> None:

@@ -143,9 +143,9 @@ def django_db_setup(
 def _start_clean(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of an earlier test in the cache (rate limits), the queues, the keyring or the connection.
 
-    What the isolation self-test begins by itself, hourly and nightly, is not among a test's jobs.
+    What the isolation self-test begins by itself is not among a test's jobs.
     """
-    for registered in ("_sweepers", "_public_sweepers"):
+    for registered in ("_sweepers", "_public_sweepers", "_after_provisioning"):
         others = [sweeper for sweeper in getattr(jobs, registered) if "isolation" not in sweeper.__module__]
         monkeypatch.setattr(jobs, registered, others)
     cache.clear()

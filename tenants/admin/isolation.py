@@ -17,7 +17,8 @@ class IsolationCheckAdmin(admin.ModelAdmin):
     list_select_related = ("tenant",)
     search_fields = ("tenant__name", "tenant__slug")
     fields = readonly_fields = (
-        "whose", "trigger", "state", "part_of", "created_at", "started_at", "finished_at", "attempts", "by_kind", "found", "failed",
+        "whose", "trigger", "state", "part_of", "created_at", "started_at", "finished_at",
+        "attempts", "by_kind", "found", "failed",
     )  # fmt: skip
 
     @admin.display(description="Workspace", ordering="tenant__name")

@@ -42,7 +42,11 @@ def make_place(running: Running, database: psycopg.Connection[Any]) -> MakePlace
         slug = f"{name.lower()}-{next(numbers)}"
         owner = f"owner@{slug}.example"
         made = running.manage("create_workspace", name, "--slug", slug, "--owner", owner)
-        return Place(running, database, made, owner)
+        place = Place(running, database, made, owner)
+        if "worker" in running.processes and running.is_alive("worker"):  # its canaries come first, so that tests may count rows
+            done = "SELECT EXISTS (SELECT FROM search_sharedsearch)"
+            running.wait(lambda: place.query(done) == [(True,)], "the canaries")
+        return place
 
     return make
 

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from django.urls import URLPattern, URLResolver, get_resolver
 from psycopg import sql
 
 from tests.documents import files
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 from tests.journeys.visitor import Answer, Visitor
+from workspace.isolation.routes import WORKSPACE, Route, routes
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ REQUESTS = 100  # for each of four threads
 
 @dataclass(frozen=True)
 class Stocked:
-    """A workspace with one of everything, and the ids of it."""
+    """A workspace with one of everything, and the ids of it by kind, as in workspace.isolation.routes."""
 
     place: Place
     marker: str
@@ -47,22 +47,23 @@ def stock(place: Place, marker: str) -> Stocked:
     )
     run = place.owner.post(f"{judged.path}run/")
     place.running.wait(lambda: place.owner.get(f"{run.path}status/").status == 286, "the run")
-    question = place.query("SELECT id FROM search_question")[0][0]
+    set_id = judged.path.split("/")[-2]
+    question = place.query("SELECT id FROM search_question WHERE judgment_set_id = %s", set_id)[0][0]
     shared = place.owner.post(f"{place.path}s/", {"q": f"{marker} nest", "collection": ""})
     guest = place.member("viewer")
     place.owner.post(f"{place.path}members/invite/", {"email": f"open@{place.slug}.example", "role": "viewer"})
     (invitation,) = place.query("SELECT id FROM tenants_invitation WHERE tenant_id = %s AND accepted_at IS NULL", place.id)
     (owner,) = place.query("SELECT id FROM tenants_user WHERE email = %s", place.email)
     ids = {
-        "document_id": str(documents[0]),
-        "collection_id": collection,
-        "set_id": judged.path.split("/")[-2],
-        "run_id": run.path.split("/")[-2],
-        "question_id": str(question),
-        "shared_id": shared.path.split("/")[-2],
-        "invitation_id": str(invitation[0]),
-        "user_id": str(owner[0]),
-        "kind": "json",
+        "document": str(documents[0]),
+        "collection": collection,
+        "judgments": set_id,
+        "run": run.path.split("/")[-2],
+        "question": str(question),
+        "shared search": shared.path.split("/")[-2],
+        "invitation": str(invitation[0]),
+        "member": str(owner[0]),
+        "=json": "json",
     }
     return Stocked(place, marker, ids, guest)
 
@@ -77,21 +78,16 @@ def unknown(ids: Mapping[str, str]) -> dict[str, str]:
     return {
         name: str(uuid4()) if len(value) == 36 else "9" * 9 if value.isdecimal() else "A" * len(value)
         for name, value in ids.items()
-    } | {"kind": ids["kind"]}
+    } | {"=json": "json"}
 
 
-def addresses() -> Iterator[str]:
-    """Every address of a workspace, as "documents/{document_id}/"."""
-    return _addresses(get_resolver("workspace.urls_workspace").url_patterns, "")
+def addresses() -> list[tuple[Route, Mapping[str, str]]]:
+    """Every address of a workspace, and the kinds of id that fill it."""
+    return [(route, WORKSPACE[route.pattern].ids) for route in routes("workspace.urls_workspace")]
 
 
-def _addresses(patterns: list[URLPattern | URLResolver], before: str) -> Iterator[str]:
-    for pattern in patterns:
-        here = before + re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", str(pattern.pattern))
-        if isinstance(pattern, URLResolver):
-            yield from _addresses(pattern.url_patterns, here)
-        else:
-            yield here
+def address(route: Route, kinds: Mapping[str, str], ids: Mapping[str, str]) -> str:
+    return route.path({name: ids[kind] for name, kind in kinds.items()})
 
 
 def seen(answer: Answer, *changing: str) -> list[str]:
@@ -111,19 +107,19 @@ def seen(answer: Answer, *changing: str) -> list[str]:
 def test_what_is_anothers_does_not_exist(method: str, workspaces: dict[str, Stocked]) -> None:
     """B's ids asked for in A by A's owner, who may do everything there: the same answer as for ids of nobody."""
     a, b = workspaces["a"], workspaces["b"]
-    asked = [address for address in addresses() if "{" in address]
+    asked = [(route, kinds) for route, kinds in addresses() if kinds]
     assert len(asked) > 15
     before = snapshot(b.place)
-    for address in asked:
+    for route, kinds in asked:
         theirs, nobodys = b.ids, unknown(b.ids)
         got = {}
         for name, ids in (("theirs", theirs), ("nobody's", nobodys)):
-            path = a.place.path + address.format(**ids)
+            path = a.place.path + address(route, kinds, ids)
             answer = ask(a.place.owner, method, path)
             got[name] = seen(answer, path, *ids.values())
-            assert b.marker not in answer.text, address
-        assert got["theirs"] == got["nobody's"], address
-        assert got["theirs"][0] in ("404", "405"), f"{address}: {got['theirs'][0]}"
+            assert b.marker not in answer.text, route.pattern
+        assert got["theirs"] == got["nobody's"], route.pattern
+        assert got["theirs"][0] in ("404", "405"), f"{route.pattern}: {got['theirs'][0]}"
     assert snapshot(b.place) == before
 
 
@@ -135,8 +131,8 @@ def test_anothers_workspace_does_not_exist(method: str, workspaces: dict[str, St
     nowhere = "/w/" + "n" * len(b.place.slug) + "/"
     stranger = Visitor(b.place.running.url)
     stranger.get("/accounts/login/")
-    for address in addresses():
-        path = address.format(**b.ids)
+    for route, kinds in addresses():
+        path = address(route, kinds, b.ids)
         for asker in (a.place.owner, stranger):
             theirs = ask(asker, method, b.place.path + path)
             nobodys = ask(asker, method, nowhere + path)
@@ -165,7 +161,7 @@ def snapshot(place: Place) -> list[Any]:
 
 def test_another_ones_collection_filters_nothing(workspaces: dict[str, Stocked]) -> None:
     a, b = workspaces["a"], workspaces["b"]
-    for fields in ({"collection": b.ids["collection_id"]}, {"collection": str(uuid4())}):
+    for fields in ({"collection": b.ids["collection"]}, {"collection": str(uuid4())}):
         answer = a.place.search("chapel", **fields)
         assert answer.status == 422
         assert "does not exist any more" in answer.text
@@ -173,7 +169,15 @@ def test_another_ones_collection_filters_nothing(workspaces: dict[str, Stocked])
         assert f"{a.marker} notes" in listed.text
         upload = a.place.send(("strayed.txt", b"words"), collection=fields["collection"])
         assert upload.status == 422
-    assert b.place.query("SELECT count(*) FROM documents_document") == [(2,)]
+    assert b.place.query("SELECT count(*) FROM documents_document WHERE collection_id = %s", b.ids["collection"]) == [(2,)]
+
+
+def test_the_self_test_agrees(workspaces: dict[str, Stocked]) -> None:
+    """In this installation, as staff would ask it, while web server and worker run."""
+    for stocked in workspaces.values():
+        answer = stocked.place.running.manage("verify_isolation", "--workspace", stocked.place.slug)
+        assert (answer["leaks"], answer["controls_failed"]) == (0, [])
+        assert answer["attempts"] > 300
 
 
 def test_workspaces_never_mix_under_load(workspaces: dict[str, Stocked]) -> None:
@@ -187,12 +191,12 @@ def test_workspaces_never_mix_under_load(workspaces: dict[str, Stocked]) -> None
             answer = [
                 lambda: mine.place.search(f"what nests in tower {number}", visitor),  # noqa: B023  # called at once
                 lambda: visitor.get(f"{path}documents/"),
-                lambda: visitor.get(f"{path}documents/{ids['document_id']}/"),
-                lambda: visitor.get(f"{path}documents/{ids['document_id']}/download/"),
+                lambda: visitor.get(f"{path}documents/{ids['document']}/"),
+                lambda: visitor.get(f"{path}documents/{ids['document']}/download/"),
                 lambda: mine.place.search(other.marker, visitor),
-                lambda: visitor.get(f"{path}s/{ids['shared_id']}/"),
-                lambda: visitor.get(f"{path}evaluation/runs/{ids['run_id']}/"),
-                lambda: visitor.get(f"{path}documents/{other.ids['document_id']}/"),
+                lambda: visitor.get(f"{path}s/{ids['shared search']}/"),
+                lambda: visitor.get(f"{path}evaluation/runs/{ids['run']}/"),
+                lambda: visitor.get(f"{path}documents/{other.ids['document']}/"),
             ][number % 8]()
             expected = 404 if number % 8 == 7 else 200
             text = answer.text.replace(f'value="{other.marker}"', "")  # what was typed comes back in the form
@@ -227,7 +231,7 @@ def web_login(workspaces: dict[str, Stocked]) -> Iterator[psycopg.Connection[Any
 
 def test_sql_from_inside_reaches_nothing_else(workspaces: dict[str, Stocked], web_login: psycopg.Connection[Any]) -> None:
     b = workspaces["b"].place
-    assert web_login.execute("SELECT count(*) FROM documents_document").fetchone() == (2,)
+    assert web_login.execute("SELECT count(*) FROM documents_document").fetchone() == (3,)  # two, and the canary
     tables = [name for (name,) in b.database.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = %s", [b.schema]
     ).fetchall()]  # fmt: skip

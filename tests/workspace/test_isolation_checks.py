@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
+from tenants.jobs import provisioned
 from tenants.models import IsolationCheck, Tenant
 from workspace.isolation import jobs, verifying
 from workspace.isolation.probes import Findings
@@ -210,4 +211,7 @@ def test_a_new_workspace_gets_its_canaries_by_a_job(
         with workspace(workspace_a):
             jobs.look_after_canaries()
     assert run_jobs() == 1
-    assert made == [workspace_a]
+    monkeypatch.setattr("tenants.jobs._after_provisioning", [jobs.queue_canaries])
+    provisioned(workspace_a)
+    assert run_jobs() == 1
+    assert made == [workspace_a, workspace_a]

@@ -46,7 +46,7 @@ class Canary:
 
     def rows(self) -> Iterator[QuerySet[Any]]:
         """The rows it consists of; asked of whichever workspace the connection is in."""
-        document, judged, run = self.document_id, self.ids["judgments"], self.ids["run"]
+        document, judged, run = self.document_id, UUID(self.ids["judgments"]), self.ids["run"]
         yield Collection.objects.filter(pk=self.ids["collection"])
         yield Document.objects.filter(pk=document)
         yield Page.objects.filter(document_id=document)
@@ -62,7 +62,7 @@ class Canary:
 
 
 def ensure(tenant: Tenant) -> Canary:
-    """The workspace's canaries, made or made anew when something of them is missing. Raises Refused when it cannot be done."""
+    """The workspace's canaries, made anew when something of them is missing. Raises Refused when that cannot be done."""
     with workspace(tenant):
         if found := find():
             return found
@@ -87,7 +87,8 @@ def find() -> Canary | None:
 
 def _find() -> Canary | None:
     document = Document.objects.filter(collection__is_canary=True, state=Document.State.READY).first()
-    judged, run = canary_id("judgments"), Run.objects.filter(judgment_set_id=canary_id("judgments"), state=Run.State.READY).first()
+    judged = canary_id("judgments")
+    run = Run.objects.filter(judgment_set_id=judged, state=Run.State.READY).first()
     question = Question.objects.filter(judgment_set_id=judged).first()
     shared = SharedSearch.objects.filter(pk=_shared_id()).first()
     if document is None or run is None or question is None or shared is None:
@@ -111,7 +112,8 @@ def _find() -> Canary | None:
         },
     )
     page = Page.objects.filter(document_id=document.id).first()
-    texts = [page.text if page else "", chunk.text if chunk else "", b"".join(storage.read(document.id, document.stored_name)).decode()]
+    file = b"".join(storage.read(document.id, document.stored_name)).decode()
+    texts = [page.text if page else "", chunk.text if chunk else "", file]
     whole = all(asked in text and told in text for text in texts) and all(rows.exists() for rows in found.rows())
     return found if whole else None
 

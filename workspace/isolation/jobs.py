@@ -6,7 +6,7 @@ from uuid import UUID
 from django.core.cache import cache
 
 from tenants.context import current_tenant, public_context
-from tenants.jobs import enqueue, in_flight, on_worker_start, on_worker_start_public, task
+from tenants.jobs import after_provisioning, enqueue, in_flight, on_worker_start, on_worker_start_public, task
 from workspace.isolation import canaries, verifying
 
 LOOK_SECONDS = 3600  # between two looks at a workspace's canaries
@@ -27,15 +27,20 @@ def make_canaries() -> None:
         canaries.ensure(tenant)
 
 
+@after_provisioning
+def queue_canaries() -> None:
+    enqueue("workspace.isolation.jobs.make_canaries", job_id="canaries", queue="ingest")
+
+
 @on_worker_start
 def look_after_canaries() -> None:
-    """A workspace that is new, or whose canaries were damaged, gets them by a job."""
+    """What is missing or damaged is made anew by a job."""
     tenant = current_tenant().id
     if time.monotonic() - _seen.get(tenant, float("-inf")) < LOOK_SECONDS:
         return
     _seen[tenant] = time.monotonic()
     if canaries.find() is None and not in_flight("canaries"):
-        enqueue("workspace.isolation.jobs.make_canaries", job_id="canaries", queue="ingest")
+        queue_canaries()
 
 
 @on_worker_start_public

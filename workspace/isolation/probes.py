@@ -39,15 +39,15 @@ from workspace.isolation.routes import Entry, Route, asked_with_ids, routes
 
 # Kinds of attempts: what the page calls them, and what was tried.
 KINDS: dict[str, tuple[str, str]] = {
-    "routes": ("Pages", "Every address that takes an id, with the other's ids in paths, forms and query strings, by GET and POST"),
-    "workspaces": ("Addresses", "Every address below the other's, asked by an owner of this workspace and by nobody"),
-    "sql": ("Database", "Reading and writing the other's tables, its rows in shared tables, and leaving this workspace's role"),
-    "search": ("Search", "The other's words, asked through the search and its page"),
-    "rows": ("Rows", "The other's documents, passages, judgments and runs, asked for by their ids"),
-    "ciphertexts": ("Encryption", "The other's encrypted values, opened with this workspace's keys"),
-    "files": ("Files", "The other's stored files by name, by path, and opened with this workspace's keys"),
-    "cache": ("Cache", "What the other keeps in the cache, asked for under its name"),
-    "jobs": ("Jobs", "The other's background jobs, asked for by their ids"),
+    "routes": ("Pages", "Every address that takes an id, with another workspace's ids in paths, forms and query strings"),
+    "workspaces": ("Addresses", "Every address below another workspace's, asked by an owner of this workspace and by nobody"),
+    "sql": ("Database", "Another workspace's tables and its rows in shared tables, and ways out of this workspace's role"),
+    "search": ("Search", "Another workspace's words, asked through the search and its page"),
+    "rows": ("Rows", "Another workspace's documents, passages, judgments and runs, asked for by their ids"),
+    "ciphertexts": ("Encryption", "Another workspace's encrypted values, opened with this workspace's keys"),
+    "files": ("Files", "Another workspace's stored files by name, by path, and opened with this workspace's keys"),
+    "cache": ("Cache", "What another workspace keeps in the cache, asked for under its name"),
+    "jobs": ("Jobs", "Another workspace's background jobs, asked for by their ids"),
 }
 HARMLESS = {"q": "canary", "name": "canary", "email": "canary@isolation.invalid", "role": "viewer", "confirm": "yes"}
 TRIES = 3  # of two requests whose answers differ
@@ -144,7 +144,8 @@ def ask_routes(site: Asking, mine: Side, other: Side, found: Findings) -> None:
                         method, other.canary, (partial(ask, ids), ids.values()), (partial(ask, nobodys), nobodys.values())
                     )
                     found.attempt("routes", route.pattern, leak)
-                    found.control("routes", route.pattern, none.status < 500, f"{method} of an unknown id answered {none.status}")
+                    detail = f"{method} of an unknown id answered {none.status}"
+                    found.control("routes", route.pattern, none.status < 500, detail)
             status, words = _control(site, other, home, route, entry)
             told = told or other.canary.told in words
             found.control("routes", route.pattern, 200 <= status < 400, f"its own owner is answered {status}")

@@ -171,12 +171,14 @@ def every_route_has_an_entry(**kwargs: Any) -> list[checks.CheckMessage]:
             entry = entry_for(route, table)
             if entry is None:
                 hint = "Add a line to workspace/isolation/routes.py: takes(…) with the kinds of its ids, or takes_none(why)."
-                found.append(checks.Error(f"{urlconf}: {route.pattern!r} has no isolation entry", hint=hint, id="isolation.E001"))
+                said = f"{urlconf}: {route.pattern!r} has no isolation entry"
+                found.append(checks.Error(said, hint=hint, id="isolation.E001"))
             elif wrong := _mistake(route, entry):
                 found.append(checks.Error(f"{urlconf}: {route.pattern!r} {wrong}", id="isolation.E003"))
         for pattern in table.keys() - {route.pattern for route in there}:
             hint = "Remove its line from workspace/isolation/routes.py."
-            found.append(checks.Error(f"{urlconf}: the isolation entry {pattern!r} has no route", hint=hint, id="isolation.E002"))
+            said = f"{urlconf}: the isolation entry {pattern!r} has no route"
+            found.append(checks.Error(said, hint=hint, id="isolation.E002"))
     return found
 
 

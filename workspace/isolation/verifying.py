@@ -184,7 +184,7 @@ def routes_asked() -> int:
     return len(routes(settings.WORKSPACE_URLCONF)) + len(asked_with_ids(settings.ROOT_URLCONF))
 
 
-def _end(rows: QuerySet[IsolationCheck], state: IsolationCheck.State, counts: dict[str, object], leaks: list[dict[str, str]]) -> None:
+def _end(rows: QuerySet[IsolationCheck], state: str, counts: dict[str, object], leaks: list[dict[str, str]]) -> None:
     rows.update(state=state, counts=counts, leaks=leaks, finished_at=timezone.now())
 
 

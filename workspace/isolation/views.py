@@ -1,4 +1,4 @@
-"""The page about the isolation self-test, for those who manage a workspace: its own checks, never whose it was compared with."""
+"""The page about the isolation self-test, for those who manage a workspace: its own checks, never with whom it was compared."""
 
 from typing import Any
 
