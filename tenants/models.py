@@ -366,6 +366,7 @@ class IsolationCheck(models.Model):
     leaks = models.JSONField(default=list)  # [{"kind", "route", "detail"}], without content
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(default=timezone.now)  # when it last showed progress
     finished_at = models.DateTimeField(null=True)
 
     class Meta:

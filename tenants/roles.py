@@ -38,7 +38,8 @@ TENANT_READS = {
         "tenant_id = (SELECT id FROM public.tenants_tenant)",
     ),
     "tenants_isolationcheck": (
-        "id, tenant_id, part_of_id, trigger, state, steps, steps_done, counts, leaks, created_at, started_at, finished_at",
+        "id, tenant_id, part_of_id, trigger, state, steps, steps_done, counts, leaks, created_at, started_at, "
+        "seen_at, finished_at",
         "tenant_id = (SELECT id FROM public.tenants_tenant)",
     ),
 }

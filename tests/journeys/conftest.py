@@ -43,7 +43,7 @@ def make_place(running: Running, database: psycopg.Connection[Any]) -> MakePlace
         owner = f"owner@{slug}.example"
         made = running.manage("create_workspace", name, "--slug", slug, "--owner", owner)
         place = Place(running, database, made, owner)
-        if "worker" in running.processes and running.is_alive("worker"):  # its canaries come first, so that tests may count rows
+        if "worker" in running.processes and running.is_alive("worker"):  # canaries first: tests count rows
             done = "SELECT EXISTS (SELECT FROM search_sharedsearch)"
             running.wait(lambda: place.query(done) == [(True,)], "the canaries")
         return place

@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.conf import LazySettings
+from django.conf import LazySettings, settings
 from django.contrib.sessions.models import Session
 from django.core.cache import caches
 from django.core.exceptions import ValidationError
@@ -30,7 +29,7 @@ from tenants.models import Invitation, IsolationCheck, Membership, Tenant, User
 from tenants.roles import role_for
 from workspace.isolation import asking, canaries, probes
 from workspace.isolation.canaries import Canary
-from workspace.isolation.probes import Findings, Side
+from workspace.isolation.probes import Findings
 from workspace.isolation.verifying import verify_isolation
 
 pytestmark = pytest.mark.django_db
@@ -66,11 +65,11 @@ def found(kept: tuple[Canary, Canary]) -> Callable[..., Findings]:
 
     def run(probe: Callable[..., None]) -> Findings:
         findings = Findings()
-        with probes.sides(*kept) as (mine, other):
-            if probe in (probes.ask_routes, probes.ask_workspaces, probes.ask_search):
+        if probe in (probes.ask_routes, probes.ask_workspaces, probes.ask_search_page):
+            with probes.sides(*kept) as (mine, other):
                 probe(asking.site(), mine, other, findings)
-            else:
-                probe(mine, other, findings)
+        else:
+            probe(*kept, findings)
         return findings
 
     return run
@@ -206,18 +205,9 @@ def test_a_role_that_may_read_the_other_schema_is_found(
         return role_for(connection, schema if schema == "public" else both[1].schema_name)
 
     monkeypatch.setattr("tenants.database.base.role_for", astray)
-    monkeypatch.setattr(probes, "sides", _without_visible_canaries)
     leaks = named(found(probes.run_sql))
     assert {"SELECT documents_page", "DELETE search_chunk", "SELECT public.tenants_tenant"} <= leaks
     assert "RESET ROLE" not in leaks  # it still lands in the role without grants
-
-
-@contextmanager
-def _without_visible_canaries(mine: Canary, other: Canary) -> Iterator[tuple[Side, Side]]:
-    """Nothing is changed in the first workspace, into whose schema the planted role cannot write."""
-    with asking.undone():
-        owner = User.objects.create_user("somebody@isolation.invalid")
-        yield Side(mine, owner, mine.ids), Side(other, owner, other.ids)
 
 
 def test_a_search_in_the_wrong_workspace_is_found(
@@ -229,6 +219,13 @@ def test_a_search_in_the_wrong_workspace_is_found(
 
     monkeypatch.setattr(probes, "search", astray)
     assert named(found(probes.ask_search)) == {"search"}
+
+
+def test_a_page_of_results_from_the_wrong_workspace_is_found(
+    monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings], kept: tuple[Canary, Canary]
+) -> None:
+    monkeypatch.setattr("search.views.render", lambda *given, **more: HttpResponse(f"Found: {kept[1].told}"))
+    assert named(found(probes.ask_search_page)) == {"search page"}
 
 
 @pytest.mark.parametrize(
@@ -277,6 +274,17 @@ def test_a_job_id_without_the_workspace_is_found(monkeypatch: pytest.MonkeyPatch
 
 
 # ---------------------------------------------------------------- controls
+
+
+def test_what_is_not_tried_is_said(both: Both, monkeypatch: pytest.MonkeyPatch, client_owner: Client) -> None:
+    """With a login for each workspace a transaction cannot reach into two, and no page is asked."""
+    monkeypatch.setattr(settings, "TENANT_LOGINS", True, raising=False)
+    check = verify_isolation([both[0]])
+    monkeypatch.undo()
+    assert check.state == State.PASSED
+    assert probes.KINDS.keys() - check.counts["by_kind"].keys() == {"routes", "workspaces"}
+    assert "Not tried" in client_owner.get(f"{both[0].path}isolation/").content.decode()
+
 
 
 def test_a_test_that_cannot_fail_is_inconclusive(monkeypatch: pytest.MonkeyPatch, both: Both) -> None:

@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import django_rq
-import psycopg
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from tenants.context import public_context, workspace
@@ -28,19 +26,11 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The comparison itself is test_isolation's: here it makes one attempt, and asks for no canaries."""
     made: list[Any] = []
 
-    class NoSides:
-        def __enter__(self) -> tuple[None, None]:
-            return None, None
-
-        def __exit__(self, *raised: object) -> None:
-            return None
-
     def try_everything(site: Any, mine: Any, other: Any, found: Findings) -> None:
         made.append(found)
         found.attempt("routes", "documents/", "")
 
     monkeypatch.setattr(verifying, "try_everything", try_everything)
-    monkeypatch.setattr(verifying, "sides", lambda mine, other: NoSides())
     monkeypatch.setattr(verifying.canaries, "ensure", lambda tenant: tenant)
     monkeypatch.setattr(jobs.canaries, "ensure", lambda tenant: tenant)
     return made
@@ -127,16 +117,11 @@ def test_a_check_that_kills_its_workers_is_given_up(workspace_a: Tenant) -> None
 
 def test_a_command_that_is_at_work_is_left_alone(workspace_a: Tenant) -> None:
     check = IsolationCheck.objects.create(tenant=workspace_a, trigger=Trigger.COMMAND, state=State.RUNNING)
-    place = connection.settings_dict
-    with psycopg.connect(
-        host=place["HOST"], port=place["PORT"] or None, dbname=place["NAME"], user=place["USER"], password=place["PASSWORD"]
-    ) as other:
-        other.execute(
-            "SELECT pg_advisory_lock(%s::bigint)", [int.from_bytes(check.pk.bytes[:8], "big", signed=True)]
-        )
-        verifying.resume_unfinished()
-        check.refresh_from_db()
-        assert check.state == State.RUNNING
+    long_ago = timezone.now() - timedelta(seconds=verifying.SILENCE_SECONDS + 1)
+    verifying.resume_unfinished()
+    check.refresh_from_db()
+    assert check.state == State.RUNNING
+    IsolationCheck.objects.update(seen_at=long_ago)
     verifying.resume_unfinished()
     check.refresh_from_db()
     assert check.state == State.INTERRUPTED

@@ -136,7 +136,11 @@ def make() -> None:
         raise Refused(f"The canary document did not become ready. {document.what_happened} {document.what_to_do}".rstrip())
     question = JudgedQuestion("1", f"Where does {asked} sing {told}?", {str(document.id): 1})
     judged = runs.create_judgment_set(name, Parsed([question]), identity=canary_id("judgments"))
-    run = runs.evaluate(judged, collection_id=collection.id)
+    marked = Collection.objects.filter(pk=collection.id)
+    with transaction.atomic():  # an evaluation leaves canaries out; for everybody else it stays one
+        marked.update(is_canary=False)
+        run = runs.evaluate(judged, collection_id=collection.id)
+        marked.update(is_canary=True)
     if run.state != Run.State.READY:
         raise Refused(f"The canary run did not finish. {run.detail or run.state}")
     SharedSearch.objects.create(pk=_shared_id(), query={"q": asked, "collection": ""})

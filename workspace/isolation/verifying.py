@@ -24,7 +24,7 @@ from tenants.schemas import is_open
 from workspace.isolation import canaries
 from workspace.isolation.asking import site
 from workspace.isolation.canaries import Canary
-from workspace.isolation.probes import Findings, sides, try_everything
+from workspace.isolation.probes import Findings, try_everything
 from workspace.isolation.routes import asked_with_ids, routes
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,8 @@ MAX_STARTS = 3  # of a workspace's check within a run, or within an hour, when w
 NIGHT_HOUR = 3  # UTC, from which on the nightly run begins
 TASK = "workspace.isolation.jobs.check"
 TIMEOUT_SECONDS = 3600
+
+SILENCE_SECONDS = 1800  # a command that has not shown progress for so long is not there any more
 
 State, Trigger = IsolationCheck.State, IsolationCheck.Trigger
 UNFINISHED = IsolationCheck.UNFINISHED
@@ -104,7 +106,7 @@ def run(check_id: UUID, *, per_workspace: int = PER_WORKSPACE, report: Report = 
         if not alone:
             return
         waiting = IsolationCheck.objects.filter(pk=check_id, state__in=UNFINISHED, tenant__isnull=False)
-        if not waiting.update(state=State.RUNNING, started_at=timezone.now(), steps_done=0):
+        if not waiting.update(state=State.RUNNING, started_at=timezone.now(), seen_at=timezone.now(), steps_done=0):
             return
         check = IsolationCheck.objects.select_related("tenant").get(pk=check_id)
         found, begun = Findings(), time.monotonic()
@@ -136,8 +138,7 @@ def _compare(check: IsolationCheck, found: Findings, per_workspace: int, report:
         theirs = _canary(other, found, "another workspace")
         if theirs is not None:
             before = len(found.leaks)
-            with sides(mine, theirs) as (my_side, their_side):
-                try_everything(site(), my_side, their_side, found)
+            try_everything(site(), mine, theirs, found)
             compared += 1
             for leak in found.leaks[before:]:
                 logger.error("isolation: %s %s: asked in %s for what is %s's", leak["kind"], leak["route"], tenant.pk, other.pk)
@@ -158,7 +159,8 @@ def _canary(tenant: Tenant, found: Findings, whose: str) -> Canary | None:
 
 def _advance(check_id: UUID, done: int) -> bool:
     """Show how far it is; False when it is not running any more: cancelled, or its workspace deleted."""
-    return bool(IsolationCheck.objects.filter(pk=check_id, state=State.RUNNING).update(steps_done=done))
+    rows = IsolationCheck.objects.filter(pk=check_id, state=State.RUNNING)
+    return bool(rows.update(steps_done=done, seen_at=timezone.now()))
 
 
 def _finish(check: IsolationCheck, found: Findings, compared: int, begun: float) -> None:
@@ -289,7 +291,11 @@ def cancel(tenant: Tenant) -> bool:
 def resume_unfinished() -> None:
     """Whoever held a check that is neither queued nor held has died: it is marked interrupted, and run again."""
     for check in IsolationCheck.objects.filter(state__in=UNFINISHED).order_by("created_at"):
-        if is_in_flight(job_key(_job_id(check)), _queue(check)):
+        if check.trigger == Trigger.COMMAND:  # its session may have lost the lock to what the check itself tries
+            alive = timezone.now() - check.seen_at < timedelta(seconds=SILENCE_SECONDS)
+        else:
+            alive = is_in_flight(job_key(_job_id(check)), _queue(check))
+        if alive:
             continue
         with alone_with(check.pk) as alone:
             if not alone:

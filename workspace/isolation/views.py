@@ -69,10 +69,11 @@ def _context(request: HttpRequest) -> dict[str, Any]:
         "check": check,
         "earlier": ended[1 : EARLIER_SHOWN + 1],
         "kinds": [
-            (name, tried, by_kind[kind], "leaks" if kind in leaking else "inconclusive" if kind in failing else "passed")
+            (name, tried, by_kind.get(kind, 0), _result(kind, by_kind, leaking, failing))
             for kind, (name, tried) in KINDS.items()
-            if kind in by_kind
-        ],
+        ]
+        if by_kind
+        else [],
         "leaks": leaks,
         "controls": controls,
         "per_workspace": verifying.PER_WORKSPACE,
@@ -82,3 +83,9 @@ def _context(request: HttpRequest) -> dict[str, Any]:
 def _named(found: list[dict[str, str]]) -> list[dict[str, str]]:
     """With the kind's name; what belongs to no kind of attempt is the check itself."""
     return [{**each, "name": KINDS[each["kind"]][0] if each["kind"] in KINDS else "Check"} for each in found]
+
+
+def _result(kind: str, by_kind: dict[str, int], leaking: set[str], failing: set[str]) -> str:
+    if kind not in by_kind:
+        return "left out"
+    return "leaks" if kind in leaking else "inconclusive" if kind in failing else "passed"

@@ -42,6 +42,7 @@ STATES: dict[str, tuple[str, str]] = {
     "inconclusive": ("warn", "Inconclusive"),
     "alone": ("cancelled", "Nothing to compare with"),
     "interrupted": ("cancelled", "Interrupted"),
+    "left out": ("cancelled", "Not tried"),
     "suspended": ("warn", "Suspended"),
     "expired": ("cancelled", "Expired"),
     "cancelled": ("cancelled", "Cancelled"),
