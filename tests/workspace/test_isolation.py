@@ -97,7 +97,8 @@ def test_nothing_leaks_and_nothing_is_left_behind(both: Both, kept: tuple[Canary
     assert (check.state, check.leaks, check.controls) == (State.PASSED, [], [])
     assert check.counts["by_kind"].keys() == probes.KINDS.keys()
     assert check.attempts > 300
-    assert (check.counts["workspaces"], check.counts["routes"]) == (1, 35)
+    assert check.counts["workspaces"] == 1
+    assert check.counts["routes"] >= 35
     assert left_behind(both) == before
     assert sorted(tmp_path.rglob("*")) == files
 
