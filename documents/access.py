@@ -13,7 +13,6 @@ from django.db.models import Q, QuerySet
 from django.utils.text import get_text_list
 
 from documents.models import Collection, CollectionMember, Document
-from documents.receiving import collection_named, create_collection
 from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.models import Membership, Person
@@ -47,14 +46,6 @@ def visible_by_name(membership: Membership) -> dict[UUID, str]:
     read = Collection._meta.get_field("name").reader()  # on the way of every search: no model for each row
     names = {pk: read(pk, name) for pk, name in visible_collections(membership).order_by().values_list("id", "name")}
     return dict(sorted(names.items(), key=lambda pair: pair[1].casefold()))
-
-
-def collection_open_to(membership: Membership, name: str) -> Collection:
-    """The collection of that name, made when there is none. Raises Refused when it is not for the member."""
-    found = collection_named(name)
-    if not visible_collections(membership).filter(pk=found.pk).exists():
-        raise Refused(f"“{found.name}” is not open to you. Choose another collection.")
-    return found
 
 
 # ---------------------------------------------------------------- restricting
@@ -102,15 +93,6 @@ def candidates() -> list[Candidate]:
 def named_in(collection: Collection) -> set[int]:
     """The memberships the collection names."""
     return set(collection.members.values_list("membership_id", flat=True))
-
-
-@transaction.atomic
-def create_restricted(name: str, by: Membership) -> Collection:
-    """A new collection that only its maker and the owners see. Raises Refused when the name is taken or unusable."""
-    made = create_collection(name, restricted=True)
-    if by.role != Role.OWNER:
-        CollectionMember.objects.create(collection=made, membership_id=by.pk)
-    return made
 
 
 @transaction.atomic

@@ -5,9 +5,9 @@ from uuid import UUID
 
 from django import forms
 
-from documents.access import Candidate, collection_open_to, visible_by_name, visible_collections
+from documents.access import Candidate, visible_by_name, visible_collections
 from documents.models import Collection, Document
-from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION
+from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION, collection_open_to
 from tenants.errors import Refused
 from tenants.models import Membership
 

@@ -10,9 +10,8 @@ from django.conf import settings
 from django.db import transaction
 
 from documents import quotas, storage
-from documents.access import collection_open_to
 from documents.models import Collection, Document
-from documents.receiving import collection_named, receive
+from documents.receiving import collection_named, collection_open_to, receive
 from documents.storage import StoredFile
 from documents.uploads import RefusedFile, safe_name, size_limit
 from search.sources import CorpusText

@@ -4,11 +4,13 @@ import unicodedata
 
 from django.db import IntegrityError, connection, transaction
 
-from documents import jobs, quotas
-from documents.models import Collection, Document
+from documents import access, jobs, quotas
+from documents.models import Collection, CollectionMember, Document
 from documents.storage import StoredFile
 from tenants.ciphers import digest
 from tenants.errors import Refused
+from tenants.models import Membership
+from tenants.permissions import Role
 
 DEFAULT_COLLECTION = "Documents"
 COLLECTION_CHARACTERS = 100
@@ -62,7 +64,7 @@ def title_of(file_name: str) -> str:
 def collection_named(name: str) -> Collection:
     """The collection of that name, made when there is none. Upper and lower case are the same name.
 
-    Asks nobody whether they may see it: access.collection_open_to does.
+    Asks nobody whether they may see it: `collection_open_to` does.
     """
     name = _checked(name)
     key = _digest(name)
@@ -84,6 +86,23 @@ def create_collection(name: str, *, restricted: bool = False) -> Collection:
             return Collection.objects.create(name=name, name_digest=_digest(name), restricted=restricted)
     except IntegrityError:
         raise Refused(f"There is already a collection named “{name}”.") from None
+
+
+@transaction.atomic
+def create_restricted(name: str, by: Membership) -> Collection:
+    """A new collection that only its maker and the owners see. Raises Refused when the name is taken or unusable."""
+    made = create_collection(name, restricted=True)
+    if by.role != Role.OWNER:
+        CollectionMember.objects.create(collection=made, membership_id=by.pk)
+    return made
+
+
+def collection_open_to(membership: Membership, name: str) -> Collection:
+    """The collection of that name, made when there is none. Raises Refused when it is not for the member."""
+    found = collection_named(name)
+    if not access.visible_collections(membership).filter(pk=found.pk).exists():
+        raise Refused(f"“{found.name}” is not open to you. Choose another collection.")
+    return found
 
 
 def rename_collection(collection: Collection, name: str) -> None:

@@ -26,7 +26,7 @@ from documents.forms import AccessForm, CollectionForm, FilterForm, NewCollectio
 from documents.models import Document
 from documents.reading import read_page
 from documents.reasons import READABLE
-from documents.receiving import create_collection, receive, rename_collection
+from documents.receiving import create_collection, create_restricted, receive, rename_collection
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
@@ -291,7 +291,7 @@ def collection_create(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         name, restricted = form.cleaned_data["name"], form.cleaned_data.get("restricted", False)
         try:
-            collection = access.create_restricted(name, _member(request)) if restricted else create_collection(name)
+            collection = create_restricted(name, _member(request)) if restricted else create_collection(name)
         except Refused as refused:
             form.add_error("name", str(refused))
         else:

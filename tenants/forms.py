@@ -94,7 +94,14 @@ class RoleForm(forms.Form):
 class HandOverForm(forms.Form):
     """Whom an owner hands the workspace over to."""
 
-    member = forms.ChoiceField(label="New owner", widget=forms.RadioSelect)
+    member = forms.ChoiceField(
+        label="New owner",
+        widget=forms.RadioSelect,
+        error_messages={
+            "required": "Choose who is to be the owner.",
+            "invalid_choice": "This person is no member any more. Choose another.",
+        },
+    )
 
     def __init__(self, *args: Any, members: Sequence[Membership], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -70,7 +70,12 @@ def _drop_schema(tenant: Tenant) -> int:
         cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", [tenant.schema_name])
         (tables,) = cursor.fetchone()
         cursor.execute(f'DROP SCHEMA IF EXISTS "{tenant.schema_name}" CASCADE')
-        cursor.execute(f'DROP ROLE IF EXISTS "{tenant.db_role}"')
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", [tenant.db_role])
+        if cursor.fetchone() is not None:
+            # raw SQL in the workspace may have left default privileges of its role, which would keep it from going
+            cursor.execute(f'GRANT "{tenant.db_role}" TO current_user WITH INHERIT TRUE')
+            cursor.execute(f'DROP OWNED BY "{tenant.db_role}"')
+            cursor.execute(f'DROP ROLE "{tenant.db_role}"')
     return int(tables)
 
 

@@ -1,7 +1,6 @@
 """What the isolation self-test found, for staff to read: of each workspace, and of runs over the installation."""
 
 from django.contrib import admin
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 

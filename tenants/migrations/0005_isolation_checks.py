@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('tenants', '0002_workspace_life'),
+        ('tenants', '0004_stats_and_staff_access'),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from documents import access
+from documents import access, receiving
 from documents.models import Collection, CollectionMember, Document
 from documents.receiving import create_collection
 from tenants import people
@@ -82,8 +82,8 @@ def test_a_name_that_is_taken_by_a_hidden_collection_gives_no_way_in(secret: Doc
     who = membership(editor, workspace_a)
     with workspace(workspace_a):
         with pytest.raises(Refused, match="not open to you"):
-            access.collection_open_to(who, "board papers")
-        assert access.collection_open_to(who, "Letters").name == "Letters"
+            receiving.collection_open_to(who, "board papers")
+        assert receiving.collection_open_to(who, "Letters").name == "Letters"
 
 
 # ---------------------------------------------------------------- changing it
@@ -126,7 +126,7 @@ def test_who_does_not_see_it_cannot_change_it(secret: Document, workspace_a: Any
 def test_restricted_from_the_start_names_its_maker(workspace_a: Any, person: Callable[..., Any]) -> None:
     admin = membership(person("admin", workspace_a), workspace_a)
     with workspace(workspace_a):
-        made = access.create_restricted("Board papers", admin)
+        made = receiving.create_restricted("Board papers", admin)
         assert made.restricted
         assert access.named_in(made) == {admin.pk}
 

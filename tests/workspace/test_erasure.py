@@ -7,7 +7,7 @@ import django_rq
 import pytest
 from django.conf import settings
 from django.core.cache import cache
-from django.db import connections
+from django.db import connection, connections
 from django.utils import timezone
 
 from documents import storage
@@ -62,6 +62,13 @@ def test_nothing_is_left(doomed):
     again, created = provisioning.create_workspace("Doomed", "doomed")
     assert created
     assert again.pk != doomed.pk
+
+
+def test_what_raw_sql_left_of_the_role_does_not_keep_it(doomed):
+    with workspace(doomed), connection.cursor() as cursor:
+        cursor.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
+    erasure.erase(doomed)
+    assert traces(doomed) == []
 
 
 @pytest.mark.parametrize("step", ["_drop_schema", "_remove_files", "_clear_cache"])

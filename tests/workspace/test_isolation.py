@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.conf import LazySettings
-from django.contrib.sessions.models import Session
 from django.core.cache import caches
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
@@ -25,7 +24,7 @@ from search.pool import pool
 from search.querying import Results, search
 from tenants import middleware
 from tenants.context import workspace
-from tenants.models import Invitation, IsolationCheck, Membership, Tenant, User
+from tenants.models import Invitation, IsolationCheck, Membership, Session, Tenant, User
 from tenants.roles import role_for
 from workspace.isolation import asking, canaries, probes
 from workspace.isolation.canaries import Canary

@@ -19,6 +19,7 @@ import django_rq
 from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError
+from django.utils import timezone
 from rq.exceptions import NoSuchJobError
 
 from documents import storage
@@ -31,7 +32,7 @@ from tenants.database import connection
 from tenants.fields import EncryptedField
 from tenants.jobs import job_key
 from tenants.keys.providers import KeyUnavailable
-from tenants.models import Invitation, Membership, Tenant, User
+from tenants.models import Invitation, Membership, StaffAccess, Tenant, User
 from tenants.permissions import Role
 from workspace.isolation.asking import Answer, Asking, undone, unknown
 from workspace.isolation.canaries import Canary
@@ -107,10 +108,15 @@ def _side(canary: Canary) -> Side:
         Collection.objects.filter(pk=canary.ids["collection"]).update(is_canary=False)
     with public_context():
         Tenant.objects.filter(pk=canary.tenant.pk, require_mfa=True).update(require_mfa=False)  # is about the person
-        owner = User.objects.create_user(f"{secrets.token_hex(8)}@isolation.invalid")
+        owner, colleague = (User.objects.create_user(f"{secrets.token_hex(8)}@isolation.invalid") for _ in range(2))
         Membership.objects.create(user=owner, tenant=canary.tenant, role=Role.OWNER)
+        Membership.objects.create(user=colleague, tenant=canary.tenant, role=Role.VIEWER)
         invitation = Invitation.objects.create(tenant=canary.tenant, email=f"{secrets.token_hex(8)}@isolation.invalid")
-    return Side(canary, owner, {**canary.ids, "member": str(owner.pk), "invitation": str(invitation.pk)})
+        access = StaffAccess.objects.create(
+            tenant=canary.tenant, staff_email=owner.email, reason="canary", minutes=15, lapses_at=timezone.now()
+        )
+    people = {"member": str(owner.pk), "colleague": str(colleague.pk)}
+    return Side(canary, owner, {**canary.ids, **people, "invitation": str(invitation.pk), "staff access": str(access.pk)})
 
 
 def pages_can_be_undone() -> bool:

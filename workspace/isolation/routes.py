@@ -14,11 +14,11 @@ from django.conf import settings
 from django.core import checks
 from django.urls import URLPattern, URLResolver, get_resolver
 
-# Kinds of id, as in Canary.ids; the last two are made for the length of a check. A kind that begins with "=" is the value.
+# Kinds of id, as in Canary.ids; the last four are made for the length of a check. A kind that begins with "=" is the value.
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
 KINDS = frozenset({
     "document", "collection", "passage", "judgments", "run", "question", "shared search", "workspace",
-    "member", "invitation",
+    "member", "colleague", "invitation", "staff access",
 })  # fmt: skip
 
 
@@ -80,10 +80,22 @@ WORKSPACE: dict[str, Entry] = {
     "collections/create/": takes_none(OWN_ONLY),
     "collections/<uuid:collection_id>/rename/": takes(collection_id="collection"),
     "collections/<uuid:collection_id>/delete/": takes(collection_id="collection"),
+    "collections/<uuid:collection_id>/access/": takes(collection_id="collection"),
     "members/": takes_none(OWN_ONLY),
     "members/invite/": takes_none(OWN_ONLY),
     "members/invitations/<uuid:invitation_id>/withdraw/": takes(invitation_id="invitation"),
+    "members/<int:user_id>/role/": takes(user_id="member"),
     "members/<int:user_id>/remove/": takes(user_id="member"),
+    "members/leave/": takes_none("ends the membership of the person who is signed in"),
+    "members/hand-over/": takes(form={"member": "colleague"}),
+    "staff-access/": takes_none(OWN_ONLY),
+    "staff-access/leave/": takes_none("ends the view of the person of the staff who is signed in"),
+    "staff-access/<uuid:access_id>/decide/": takes(access_id="staff access", form={"decision": "=refuse"}),
+    "presence/": takes_none(OWN_ONLY),
+    "settings/": takes_none(OWN_ONLY),
+    "settings/second-factor/": takes_none(OWN_ONLY),
+    "settings/delete/": takes_none(OWN_ONLY),
+    "settings/keep/": takes_none(OWN_ONLY),
     "isolation/": takes_none(OWN_ONLY),
     "isolation/status/": takes_none(OWN_ONLY),
     "isolation/start/": takes_none(OWN_ONLY),
@@ -97,6 +109,10 @@ PUBLIC: dict[str, Entry] = {
     "health/": takes_none("says whether the database answers"),
     "workspaces/new/": takes_none("makes a workspace; takes no id"),
     "workspaces/<str:slug>/opening/": takes(slug="workspace"),
+    "accounts/second-factor/": takes_none(OWN_PERSON),
+    "accounts/sessions/": takes_none(OWN_PERSON),
+    "accounts/sessions/end/": takes_none("ends a browser's session, looked up among those of the person who is signed in"),
+    "accounts/sessions/end-others/": takes_none(OWN_PERSON),
     "invitation/<str:token>/": takes_none("the signed link is the permission: whoever holds it may take the place"),
 }
 
@@ -104,7 +120,11 @@ PUBLIC: dict[str, Entry] = {
 CHECKED_BY_ADMIN = {"admin_site", "model_admin"}  # attributes of views that AdminSite.admin_view lets staff reach alone
 BROUGHT: dict[str, tuple[tuple[str, ...], str]] = {
     "accounts/": (("allauth",), OWN_PERSON),
-    "admin/": (("django.", "django_rq", "tenants.admin", "workspace.console"), "staff only; reads no workspace's schema"),
+    "accounts/social/": (("django.views.generic",), OWN_PERSON),  # allauth's, which hide where they come from
+    "admin/": (
+        ("django.", "django_rq", "tenants.admin", "workspace.console", "workspace.jobs_page"),
+        "staff only; reads no workspace's schema",
+    ),
 }
 
 
