@@ -252,12 +252,12 @@ def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
 @require_POST
 def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
     form = RoleForm(request.POST)
-    if not form.is_valid():
-        return _refuse(request, "Choose one of the roles.")
-    role = form.cleaned_data["role"]
     try:
         with public_context():
             member = _member(request, user_id)
+            if not form.is_valid():
+                raise Refused("Choose one of the roles.")
+            role = form.cleaned_data["role"]
             if not may_grant(request.membership.role, role):  # type: ignore[attr-defined]
                 raise Refused("Only an owner can make somebody an owner.")
             people.change_role(member.tenant, user_id, role)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,11 @@ def _side(canary: Canary) -> Side:
         Membership.objects.create(user=colleague, tenant=canary.tenant, role=Role.VIEWER)
         invitation = Invitation.objects.create(tenant=canary.tenant, email=f"{secrets.token_hex(8)}@isolation.invalid")
         access = StaffAccess.objects.create(
-            tenant=canary.tenant, staff_email=owner.email, reason="canary", minutes=15, lapses_at=timezone.now()
+            tenant=canary.tenant,
+            staff_email=owner.email,
+            reason="canary",
+            minutes=15,
+            lapses_at=timezone.now() + timedelta(days=1),
         )
     people = {"member": str(owner.pk), "colleague": str(colleague.pk)}
     return Side(canary, owner, {**canary.ids, **people, "invitation": str(invitation.pk), "staff access": str(access.pk)})
