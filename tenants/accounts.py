@@ -4,6 +4,7 @@ import base64
 from typing import Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.signals import password_changed, password_reset, password_set
 from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
@@ -14,6 +15,7 @@ from django.http import HttpRequest
 from tenants.ciphers import InstallationCipher
 from tenants.limits import lock_left, too_many
 from tenants.models import User
+from tenants.sessions import end_sessions
 
 SECOND_FACTOR = ("mfa_authenticator", "data")
 WAYS = {
@@ -66,6 +68,15 @@ class AccountAdapter(DefaultAccountAdapter):
 
     def clean_email(self, email: str) -> str:
         return User.objects.normalize_email(super().clean_email(email))
+
+
+def _end_other_sessions(request: HttpRequest, user: User, **kwargs: object) -> None:
+    """They could not be used any more, as they are bound to the old password; nor shall they be listed as if they could."""
+    end_sessions(user, but=request.session)  # type: ignore[arg-type]
+
+
+for _signal in (password_changed, password_set, password_reset):
+    _signal.connect(_end_other_sessions, dispatch_uid="tenants.accounts")
 
 
 class MFAAdapter(DefaultMFAAdapter):

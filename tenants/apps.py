@@ -7,6 +7,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import (
+            accounts,  # noqa: F401 - hears of new passwords
             housekeeping,  # noqa: F401 - registers its sweeper
             provisioning,  # noqa: F401 - registers its task and its sweeper
             roles,

@@ -1,5 +1,6 @@
 """What a person may do here with what the provider says of them."""
 
+import logging
 from typing import Any, ClassVar
 
 from allauth.account.models import EmailAddress
@@ -12,6 +13,8 @@ from django.shortcuts import render
 
 from tenants import people
 from tenants.models import User
+
+logger = logging.getLogger(__name__)
 
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):
@@ -46,8 +49,12 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
     def on_authentication_error(
         self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
     ) -> None:
+        """Which of three pages it is; the log has the cause, as far as it is of our own wording."""
         from tenants.oidc.provider import NotAnswering, NotBelieved
 
+        ours = isinstance(exception, NotAnswering | NotBelieved)
+        cause = f"{type(exception).__name__} ({exception})" if ours else type(exception).__name__
+        logger.warning("reference %s: single sign-on failed: %s", getattr(request, "reference", ""), cause)
         kind = {NotAnswering: "away", NotBelieved: "not-believed"}.get(type(exception), "away" if exception else "lost")
         extra_context["problem"] = kind
 

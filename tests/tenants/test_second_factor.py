@@ -168,5 +168,16 @@ def test_staff_change_nothing_without_it(person, sign_in, viewer):
     viewer.refresh_from_db()
 
 
+def test_staff_help_whoever_lost_theirs(person, sign_in, viewer):
+    sign_in(viewer, second_factor=True)
+    staff = sign_in(person(None, email="staff@example.org", staff=True))
+    lost = Authenticator.objects.get(user=viewer)
+    staff.post(f"/admin/mfa/authenticator/{lost.pk}/delete/", {"post": "yes"})
+    client = Client()
+    response = client.post("/accounts/login/", {"login": viewer.email, "password": PASSWORD})
+    assert response["Location"] == "/"
+    assert client.get("/w/alpha/").status_code == 200
+
+
 def test_who_is_no_staff_is_not_led_there(client_owner):
     assert client_owner.get("/admin/")["Location"].startswith("/admin/login/")

@@ -119,6 +119,7 @@ def test_a_new_password_ends_all_other_sessions(sign_in, owner):
     other, here = sign_in(owner), sign_in(owner)
     new = "another-long-passphrase"
     here.post("/accounts/password/change/", {"oldpassword": PASSWORD, "password1": new, "password2": new})
+    assert Session.objects.filter(user=owner).count() == 1
     assert here.get("/w/alpha/").status_code == 200
     assert other.get("/w/alpha/").status_code == 302
 
