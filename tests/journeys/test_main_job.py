@@ -157,7 +157,7 @@ def sign_in(page: Page, place: Place) -> None:
     page.goto(f"{place.running.url}/")
     page.get_by_label("E-mail").fill(place.email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page).to_have_url(f"{place.running.url}{place.path}")
 
 
