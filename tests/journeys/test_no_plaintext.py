@@ -219,6 +219,7 @@ def test_a_link_that_grants_access_is_nowhere(running: Running, planted: Place, 
     staff = Visitor(running.url)
     staff.choose_password(running.manage("create_admin", "staff@discreet.example")["password_link"])
     staff.sign_in("staff@discreet.example")
+    staff.set_up_second_factor()
     asking = Visitor(running.url)
     asking.get("/accounts/password/reset/")
     asking.post("/accounts/password/reset/", {"email": planted.email})
