@@ -60,7 +60,6 @@ def stock(place: Place, marker: str) -> Stocked:
         place.id,
     )
     ids = {
-<<<<<<< HEAD
         "document": str(documents[0]),
         "collection": collection,
         "judgments": set_id,
@@ -69,19 +68,9 @@ def stock(place: Place, marker: str) -> Stocked:
         "shared search": shared.path.split("/")[-2],
         "invitation": str(invitation[0]),
         "member": str(owner[0]),
+        "colleague": str(owner[0]),
+        "staff access": str(access[0]),
         "=json": "json",
-=======
-        "access_id": str(access[0]),
-        "document_id": str(documents[0]),
-        "collection_id": collection,
-        "set_id": judged.path.split("/")[-2],
-        "run_id": run.path.split("/")[-2],
-        "question_id": str(question),
-        "shared_id": shared.path.split("/")[-2],
-        "invitation_id": str(invitation[0]),
-        "user_id": str(owner[0]),
-        "kind": "json",
->>>>>>> 1a53031 (Ask for another workspace's staff accesses too)
     }
     return Stocked(place, marker, ids, guest)
 
