@@ -187,6 +187,18 @@ def test_the_self_test_agrees(workspaces: dict[str, Stocked]) -> None:
         assert answer["attempts"] > 300
 
 
+def test_a_check_whose_worker_is_killed_is_run_again(workspaces: dict[str, Stocked], all_alive: None) -> None:
+    place = workspaces["a"].place
+    kept = "SELECT state FROM tenants_isolationcheck WHERE tenant_id = %s AND trigger = 'button' ORDER BY created_at"
+    place.owner.post(f"{place.path}isolation/start/", {})
+    place.running.wait(lambda: place.query(kept, place.id)[-1] == ("running",), "the check")
+    place.running.kill("worker")
+    place.running.start_worker()
+    place.running.wait(lambda: place.query(kept, place.id)[-1] == ("passed",), "the check to be run again")
+    assert place.query(kept, place.id) == [("interrupted",), ("passed",)]
+    assert "No leak found in" in place.owner.get(f"{place.path}isolation/").text
+
+
 def test_workspaces_never_mix_under_load(workspaces: dict[str, Stocked]) -> None:
     """Two people in each workspace at once, every kind of page: each answer holds its own marker and never the other."""
 
