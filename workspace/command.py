@@ -90,6 +90,9 @@ def wait_for_others(services: Services, supervisor: Supervisor) -> None:
 def run_tests(argv: list[str]) -> int:
     """With services, secrets and keys of its own; as administrator, since tests create databases."""
     with temporary("bin/test", throwaway=True) as (installation, supervisor):
+        # those of an earlier version lack what pages of this one name
+        if installation.static.is_dir() and build.static_files_changed(installation):
+            build.collect_static_files(installation, supervisor)
         return run(argv, installation.environment("administrator"), supervisor)
 
 
