@@ -49,7 +49,7 @@ class ResolveTenant:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         connection.set_schema_to_public()
-        if "\0" in request.path_info:
+        if "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", ""):  # PostgreSQL's text has none
             return HttpResponseNotFound("Not found\n", content_type="text/plain")
         host = request.get_host().rpartition("@")[2]
         host = (host[: host.index("]") + 1] if host.startswith("[") else host.partition(":")[0]).lower().rstrip(".")
@@ -70,7 +70,7 @@ class ResolveTenant:
             if not request.path_info.startswith(PUBLIC_ON_OWN_HOSTS):
                 address = {"tenant_id": tenant_id}
         request.workspace_address = address  # type: ignore[attr-defined]
-        request.on_own_host = host not in settings.HOSTS  # type: ignore[attr-defined]
+        request.own_host = host if host not in settings.HOSTS else ""  # type: ignore[attr-defined]  # which a workspace brought
         before = get_script_prefix()
         request.urlconf = settings.ROOT_URLCONF if address is None else settings.WORKSPACE_URLCONF
         set_urlconf(request.urlconf)
@@ -88,6 +88,7 @@ class Sessions(SessionMiddleware):
 
     def process_request(self, request: HttpRequest) -> None:
         super().process_request(request)
+        request.session.host = request.own_host  # type: ignore[attr-defined]
         request.session.browser = in_words(request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
         request.session.address = (get_client_ip(request) or "")[:45]  # type: ignore[attr-defined]
 
@@ -157,7 +158,7 @@ class ActivateTenant:
 
 def outside(request: HttpRequest) -> str:
     """In front of paths outside the workspace: empty, except on a hostname of its own, where they are elsewhere."""
-    return settings.PUBLIC_URL if getattr(request, "on_own_host", False) else ""
+    return settings.PUBLIC_URL if getattr(request, "own_host", "") else ""
 
 
 def _is_shut_out(request: HttpRequest) -> bool:

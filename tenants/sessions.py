@@ -1,9 +1,10 @@
 """Database sessions that are worth nothing to whoever reads or writes the table, and that a person can see and end.
 
-The row is found by a hash of the cookie, and its contents are encrypted under a key made of the installation's key and
-the cookie, which the database never sees: reading the table signs nobody in, copying another person's row over one's own
-neither (`Session.get_decoded()` returns nothing), and what a page wrote into the session stays private. In the clear
-stands only what its person is shown: whose it is, since when, from where, with which browser.
+The row is found by a hash of the cookie, and its contents are encrypted under a key made of the installation's key, the
+cookie, which the database never sees, and the hostname where it is one that a workspace brought: reading the table signs
+nobody in, copying another person's row over one's own neither (`Session.get_decoded()` returns nothing), and what a page
+wrote into the session stays private. In the clear stands only what its person is shown: whose it is, since when, from
+where, with which browser.
 """
 
 import base64
@@ -33,9 +34,11 @@ def digest(key: str) -> str:
 
 
 class SessionStore(db.SessionStore):
-    """Sessions of `Session`. The middleware says where a request comes from, by `browser` and `address`."""
+    """Sessions of `Session`. The middleware says where a request comes from, by `browser` and `address`, and by `host` where
+    it goes: a hostname of a workspace's own, whose owner may read the cookies sent to it; they open nothing elsewhere.
+    """
 
-    browser = address = ""
+    browser = address = host = ""
 
     def __init__(self, session_key: str | None = None) -> None:
         super().__init__(session_key)
@@ -46,7 +49,8 @@ class SessionStore(db.SessionStore):
         return Session
 
     def _aead(self) -> AESGCM:
-        return AESGCM(derive(provider().installation_key(), b"session", (self.session_key or "").encode()))
+        where = [self.host.encode()] if self.host else []
+        return AESGCM(derive(provider().installation_key(), b"session", (self.session_key or "").encode(), *where))
 
     def encode(self, session_dict: dict[str, Any]) -> str:
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -126,7 +130,7 @@ def sessions_of(user: User, current: SessionStore) -> list[tuple[Session, bool]]
 
 def end_session(user: User, pk: str) -> bool:
     """Sign one browser out; whether there was such a session of this person."""
-    return Session.objects.filter(user=user, pk=pk).delete()[0] > 0
+    return pk.isalnum() and Session.objects.filter(user=user, pk=pk).delete()[0] > 0
 
 
 def end_sessions(user: User, but: SessionStore | None = None) -> int:

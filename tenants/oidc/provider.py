@@ -80,7 +80,10 @@ class OIDCAdapter(OAuth2Adapter):
             more = self._fetch(self._endpoint("userinfo_endpoint"), Authorization=f"Bearer {token.token}")
             if not isinstance(more, dict) or more.get("sub") != claims["sub"]:
                 raise NotBelieved("userinfo is about somebody else")
-            claims = more | claims
+            # whether an address is verified is said by whoever says the address
+            claims = more | {name: value for name, value in claims.items() if name != "email_verified"}
+        if not isinstance(claims.get("email", ""), str):
+            raise NotBelieved("the address is not text")
         return self.get_provider().sociallogin_from_response(request, claims)
 
     def _verified(self, id_token: str) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class OIDCAdapter(OAuth2Adapter):
             keys = jwt.PyJWKSet.from_dict(self._fetch(self._endpoint("jwks_uri"))).keys
             wanted = jwt.get_unverified_header(id_token).get("kid")
             key = next(key for key in keys if wanted is None or key.key_id == wanted)
-            return jwt.decode(
+            claims: dict[str, Any] = jwt.decode(
                 id_token,
                 key=key.key,
                 algorithms=list(ALGORITHMS),
@@ -98,6 +101,9 @@ class OIDCAdapter(OAuth2Adapter):
                 leeway=CLOCK_SKEW_SECONDS,
                 options={"require": ["iss", "sub", "aud", "exp", "iat"]},
             )
+            if claims.get("azp", settings.OIDC_CLIENT_ID) != settings.OIDC_CLIENT_ID:
+                raise NotBelieved("the token was given to another client")
+            return claims
         except (jwt.PyJWTError, StopIteration, TypeError, AttributeError) as error:
             raise NotBelieved(type(error).__name__) from None
 

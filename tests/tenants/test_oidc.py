@@ -197,7 +197,10 @@ def test_an_account_with_that_address_is_not_taken_over(provider, open_to_all, p
 
 @pytest.mark.parametrize(
     "spoil",
-    [{"iss": "https://evil.example.org"}, {"aud": "another-client"}, {"exp": 1}, {"iat": None}, {"sub": None}],
+    [
+        {"iss": "https://evil.example.org"}, {"aud": "another-client"}, {"exp": 1}, {"iat": None}, {"sub": None},
+        {"email": ["ann@example.org"]}, {"azp": "another-client"},
+    ],
     ids=lambda spoil: next(iter(spoil)),
 )
 def test_a_token_not_from_it_or_not_for_us_is_not_believed(provider, open_to_all, client, spoil):
@@ -205,6 +208,13 @@ def test_a_token_not_from_it_or_not_for_us_is_not_believed(provider, open_to_all
     refused = sign_in_there(client)
     assert refused.status_code == 401
     assert "was not accepted" in words(refused)
+    assert not User.objects.exists()
+
+
+def test_who_says_the_address_says_whether_it_is_verified(provider, open_to_all, client):
+    provider.claims = {"sub": "person-1", "email_verified": True}
+    provider.userinfo = {"sub": "person-1", "email": "ann@example.org", "email_verified": False}
+    sign_in_there(client)
     assert not User.objects.exists()
 
 

@@ -129,14 +129,17 @@ def test_one_made_at_another_address_is_none(client_viewer):
     assert not Stored.objects.exists()
 
 
-@pytest.mark.parametrize("garbage", ["", "{}", "[]", "null", "1", '{"response": {}}', '{"id": "x", "response": {}}'])
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("garbage", ["", "{}", "[]", "null", "1", DEEP, '{"response": {}}', '{"id": "x", "response": {}}'])
 def test_garbage_signs_nobody_in_and_breaks_nothing(client, garbage):
     client.get("/accounts/2fa/webauthn/login/", headers={"accept": "application/json"})
     assert client.post("/accounts/2fa/webauthn/login/", {"credential": garbage}).status_code == 302
     assert client.get("/?all").status_code == 302
 
 
-@pytest.mark.parametrize("garbage", ["", "{}", "[]", '{"id": "x", "response": {}}'])
+@pytest.mark.parametrize("garbage", ["", "{}", "[]", DEEP, '{"id": "x", "response": {}}'])
 def test_garbage_makes_and_confirms_nothing(client_viewer, garbage):
     client_viewer.post("/accounts/reauthenticate/", {"password": PASSWORD})
     client_viewer.get("/accounts/2fa/webauthn/add/")

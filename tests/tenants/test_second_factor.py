@@ -142,11 +142,13 @@ def test_a_link_cannot_lead_elsewhere_afterwards(client_viewer):
     assert "second_factor_next" not in client_viewer.session
 
 
-def test_it_holds_on_a_hostname_of_its_own(strict, client_viewer):
+def test_it_holds_on_a_hostname_of_its_own(strict, viewer):
     Domain.objects.create(tenant=strict, domain="alpha.example.org", is_primary=True)
-    led = client_viewer.get("/documents/", headers={"host": "alpha.example.org"})
+    client_viewer = Client(headers={"host": "alpha.example.org"})
+    client_viewer.post("/accounts/login/", {"login": viewer.email, "password": PASSWORD})
+    led = client_viewer.get("/documents/")
     assert led["Location"] == f"{PAGE}?next=%2Fdocuments%2F"
-    assert client_viewer.get(led["Location"], headers={"host": "alpha.example.org"}).status_code == 200
+    assert client_viewer.get(led["Location"]).status_code == 200
 
 
 # ---------------------------------------------------------------- staff

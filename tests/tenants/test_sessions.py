@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from tenants.models import Session
+from tenants.models import Domain, Session
 from tenants.sessions import in_words
 from tests.conftest import PASSWORD
 
@@ -37,6 +37,26 @@ def test_contents_copied_into_another_row_sign_nobody_in(client_owner):
     session.save()
     Session.objects.exclude(pk=victim.pk).update(session_data=victim.session_data, user=victim.user)
     assert thief.get("/").status_code == 302
+
+
+def test_a_cookie_of_a_workspaces_own_hostname_opens_nothing_elsewhere(owner, workspace_a, workspace_b):
+    """Whoever brought the hostname can read what browsers send to it."""
+    for tenant, host in ((workspace_a, "alpha.example"), (workspace_b, "beta.example")):
+        Domain.objects.create(domain=host, tenant=tenant, is_primary=True)
+    client = Client(headers={"host": "alpha.example"})
+    client.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
+    assert client.get("/").status_code == 200
+    for host in ("testserver", "beta.example"):
+        thief = Client(headers={"host": host})
+        thief.cookies["sessionid"] = client.cookies["sessionid"].value
+        assert thief.get("/accounts/sessions/").status_code == 302
+    assert client.get("/").status_code == 200
+
+
+@pytest.mark.parametrize("session", ["", "\0", "no such", "x" * 1000])
+def test_a_session_that_is_none_ends_nothing(client_owner, session):
+    assert client_owner.post("/accounts/sessions/end/", {"session": session}).status_code == 302
+    assert Session.objects.count() == 1
 
 
 def test_the_old_cookie_is_dead_after_signing_out(client_owner):
