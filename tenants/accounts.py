@@ -82,7 +82,7 @@ for _signal in (password_changed, password_set, password_reset):
 class MFAAdapter(DefaultMFAAdapter):
     error_messages: ClassVar[dict[str, str]] = {
         **DefaultMFAAdapter.error_messages,
-        "incorrect_code": "This code is wrong or too old, or this passkey belongs to no account here.",
+        "incorrect_code": "This code is wrong or too old. Type the one your app shows now, or a recovery code.",
         "unverified_email": "Confirm all your e-mail addresses first, or remove those you cannot confirm.",
         "add_email_blocked": "With a second factor set up, an address cannot be added. Switch the second factor off first.",
         "cannot_delete_authenticator": "This second factor cannot be removed.",

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from allauth.mfa.adapter import get_adapter as get_mfa_adapter
 from allauth.mfa.webauthn.forms import (
     AddWebAuthnForm,
     AuthenticateWebAuthnForm,
@@ -40,6 +39,7 @@ class WorkspaceForm(forms.Form):
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)  # what fido2 stumbles over in JSON of another shape
 
 
+NO_PASSKEY = "This passkey belongs to no account here, or was not confirmed. Try again, or use another way."
 MOST_BRACKETS = 100  # a browser's answer has about ten; Python's JSON gives up at a thousand, with an error nobody expects
 
 
@@ -60,8 +60,8 @@ class _Passkey(_SentByAnybody):
     def clean_credential(self) -> Any:
         try:
             return super().clean_credential()  # type: ignore[misc]
-        except MALFORMED:
-            raise get_mfa_adapter().validation_error("incorrect_code") from None
+        except (forms.ValidationError, *MALFORMED):
+            raise forms.ValidationError(NO_PASSKEY) from None
 
 
 class SignInPasskeyForm(_Passkey, LoginWebAuthnForm):
@@ -91,7 +91,7 @@ class AddPasskeyForm(_SentByAnybody, AddWebAuthnForm):
         try:
             return super().clean()
         except MALFORMED:
-            raise get_mfa_adapter().validation_error("incorrect_code") from None
+            raise forms.ValidationError(NO_PASSKEY) from None
 
 
 class InviteForm(forms.Form):

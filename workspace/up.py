@@ -166,8 +166,9 @@ def listen(host: str, port: int, *, or_next: bool) -> socket.socket:
 
 
 def address(listener: socket.socket) -> str:
+    """By name where it is this machine: browsers keep passkeys for names only."""
     host, port = listener.getsockname()[:2]
-    return f"http://{bracketed(host)}:{port}"
+    return f"http://{'localhost' if host == '127.0.0.1' else bracketed(host)}:{port}"
 
 
 def bracketed(host: str) -> str:

@@ -180,6 +180,13 @@ def time_zone_name() -> str:
 
 
 @register.simple_tag(takes_context=True)
+def passkeys_work(context: Context) -> bool:
+    """Whether a browser lets this address ask for one: HTTPS, or a name for the machine itself (W3C, Secure Contexts)."""
+    request = context["request"]
+    return bool(request.is_secure() or request.get_host().partition(":")[0] == "localhost")
+
+
+@register.simple_tag(takes_context=True)
 def preferences(context: Context) -> SafeString:
     """The choices this browser keeps in cookies, as data- attributes of <html>, so that nothing flashes."""
     request = context.get("request")
