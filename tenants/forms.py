@@ -1,6 +1,6 @@
 """Forms about workspaces and people."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from allauth.mfa.webauthn.forms import (
@@ -12,13 +12,29 @@ from allauth.mfa.webauthn.forms import (
 from django import forms
 from django.contrib.auth.password_validation import validate_password
 
+from tenants import names
 from tenants.models import SLUG, Membership, Tenant
 from tenants.permissions import Role
 from tenants.provisioning import suggest_slug
 
 
+class LineField(forms.CharField):
+    """One line that a person types: a name, a reason. Cleaned by one of the checks of tenants.names."""
+
+    def __init__(self, check: Callable[[str], str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.check = check
+
+    def clean(self, value: Any) -> str:
+        return names.validated(self.check, super().clean(value))
+
+
 class WorkspaceForm(forms.Form):
-    name = forms.CharField(max_length=100, help_text="What members see, for example “Research library”.")
+    name = LineField(
+        names.of_workspace,
+        max_length=names.WORKSPACE_CHARACTERS,
+        help_text="What members see, for example “Research library”.",
+    )
     slug = forms.CharField(
         label="Address",
         max_length=50,
@@ -131,7 +147,7 @@ class JoinForm(forms.Form):
     """A new person accepting an invitation; of a link without an address, who gives their own."""
 
     email = forms.EmailField(label="E-mail", widget=forms.EmailInput(attrs={"autocomplete": "email"}))
-    name = forms.CharField(max_length=200, help_text="Shown to other members.")
+    name = LineField(names.of_person, max_length=names.PERSON_CHARACTERS, help_text="Shown to other members.")
     password = forms.CharField(
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}), help_text="At least 10 characters."
     )

@@ -12,12 +12,11 @@ from django.core.mail import send_mail
 from django.db import transaction
 from django.utils import timezone
 
+from tenants import names
 from tenants.errors import Refused
 from tenants.models import Tenant, User
 from tenants.permissions import Role
 
-NAME_CHARACTERS = 100
-REASON_CHARACTERS = 300
 MOST_DAYS = 365
 
 
@@ -34,9 +33,7 @@ def _locked(tenant: Tenant) -> Iterator[Tenant]:
 
 
 def rename(tenant: Tenant, name: str) -> None:
-    name = " ".join(name.split())
-    if not name or len(name) > NAME_CHARACTERS or not name.isprintable():
-        raise Refused(f"A workspace's name has 1 to {NAME_CHARACTERS} characters that can be shown.")
+    name = names.of_workspace(name)
     with _locked(tenant) as row:
         row.name = name
 
@@ -49,7 +46,7 @@ def require_second_factor(tenant: Tenant, wanted: bool) -> None:
 
 def suspend(tenant: Tenant, reason: str) -> None:
     """From now on every route, job and invitation refuses; nothing is lost. Members read the reason."""
-    reason = _checked(reason)
+    reason = names.checked_reason(reason)
     with _locked(tenant) as row:
         if row.status != Tenant.Status.ACTIVE:
             raise Refused(f"{row.name} is {row.get_status_display()}: only an active workspace can be suspended.")
@@ -93,7 +90,7 @@ def keep(tenant: Tenant) -> None:
 
 def hold(tenant: Tenant, reason: str) -> None:
     """Forbid deletion until `release`; one that is scheduled is called off, so that releasing deletes nothing at once."""
-    reason = _checked(reason)
+    reason = names.checked_reason(reason)
     with _locked(tenant) as row:
         row.legal_hold, row.delete_at = reason, None
 
@@ -117,10 +114,3 @@ def tell_owners(tenant: Tenant, subject: str, body: str) -> None:
     addresses = User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER).values_list("email", flat=True)
     for address in addresses:
         send_mail(subject, body, None, [address], fail_silently=True)  # a mail server that is away must not undo what is done
-
-
-def _checked(reason: str) -> str:
-    reason = " ".join(reason.split())
-    if not reason or len(reason) > REASON_CHARACTERS:
-        raise Refused(f"Give a reason of at most {REASON_CHARACTERS} characters.")
-    return reason

@@ -13,6 +13,7 @@ from django.db import models
 from django.utils import timezone
 from django_tenants.models import DomainMixin, TenantMixin
 
+from tenants import names
 from tenants.permissions import ROLE_ACTIONS, Role
 
 SLUG = RegexValidator(
@@ -45,7 +46,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     """A person, global to the installation. Inside a workspace only `Person` is readable."""
 
     email = models.EmailField("e-mail", unique=True)
-    name = models.CharField(max_length=200, blank=True)
+    name = models.CharField(max_length=names.PERSON_CHARACTERS, blank=True)
     is_staff = models.BooleanField("staff", default=False, help_text="May use the administration pages.")
     is_active = models.BooleanField("active", default=True)
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
@@ -61,6 +62,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     def clean(self) -> None:
         super().clean()
         self.email = type(self).objects.normalize_email(self.email)
+        self.name = names.validated(names.of_person, self.name)
 
     def get_full_name(self) -> str:
         return self.name or self.email
@@ -71,7 +73,7 @@ class Person(models.Model):
 
     id = models.BigIntegerField(primary_key=True)
     email = models.EmailField()
-    name = models.CharField(max_length=200)
+    name = models.CharField(max_length=names.PERSON_CHARACTERS)
 
     class Meta:
         managed = False
@@ -97,7 +99,7 @@ class Tenant(TenantMixin):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     slug = models.CharField("address", max_length=50, unique=True, validators=[SLUG])
-    name = models.CharField(max_length=100)
+    name = models.CharField(max_length=names.WORKSPACE_CHARACTERS)
     schema_name = models.CharField(max_length=63, unique=True, editable=False)
     db_role = models.CharField(max_length=63, unique=True, editable=False)
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING, editable=False)
@@ -109,8 +111,9 @@ class Tenant(TenantMixin):
     quota_bytes = models.PositiveBigIntegerField("bytes at most", null=True, blank=True)
     quota_members = models.PositiveIntegerField("members at most", null=True, blank=True)
     suspended_at = models.DateTimeField(null=True, editable=False)
-    suspension = models.CharField("why it is suspended", max_length=300, default="", editable=False)  # members read it
-    legal_hold = models.CharField("why it must be kept", max_length=300, default="", editable=False)
+    # read by members
+    suspension = models.CharField("why it is suspended", max_length=names.REASON_CHARACTERS, default="", editable=False)
+    legal_hold = models.CharField("why it must be kept", max_length=names.REASON_CHARACTERS, default="", editable=False)
     delete_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
@@ -119,6 +122,11 @@ class Tenant(TenantMixin):
 
     def __str__(self) -> str:
         return self.name
+
+    def clean(self) -> None:
+        super().clean()
+        if self.name:  # without one the field has said so
+            self.name = names.validated(names.of_workspace, self.name)
 
     @property
     def path(self) -> str:
@@ -241,7 +249,7 @@ class StaffAccess(models.Model):
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="staff_accesses", verbose_name="workspace")
     staff = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     staff_email = models.EmailField()
-    reason = models.CharField(max_length=300)
+    reason = models.CharField(max_length=names.REASON_CHARACTERS)
     minutes = models.PositiveSmallIntegerField()
     requested_at = models.DateTimeField(default=timezone.now)
     usable_from = models.DateTimeField(null=True)  # without consent; null: only with it

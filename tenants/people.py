@@ -11,6 +11,7 @@ from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from tenants import names
 from tenants.errors import Refused
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role
@@ -32,7 +33,7 @@ def create_person(
     email: str, password: str | None, *, name: str = "", staff: bool = False, verified: bool = True
 ) -> User:
     """An account. Its address counts as verified where the caller vouches for it. Raises Refused when it is taken or none."""
-    email = address(email)
+    email, name = address(email), names.of_person(name)
     try:
         with transaction.atomic():
             user = User.objects.create_user(email, password, name=name, is_staff=staff, is_superuser=staff)

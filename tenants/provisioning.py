@@ -16,7 +16,7 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from tenants import logins, roles, schemas
+from tenants import logins, names, roles, schemas
 from tenants.context import public_context
 from tenants.database import connection
 from tenants.errors import Refused
@@ -35,6 +35,7 @@ class Taken(Refused):
 
 def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
     """The row of a workspace to come, pending, and its owner's membership. Raises Refused when the slug is taken."""
+    name = names.of_workspace(name)
     try:
         SLUG(slug)
     except ValidationError:

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
+from tenants import names
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.jobs import on_worker_start_public
@@ -25,15 +26,12 @@ from tenants.privacy import describe_exception
 logger = logging.getLogger(__name__)
 
 LEAST_MINUTES, MOST_MINUTES = 15, 240
-REASON_CHARACTERS = 300
 LAPSES_AFTER = timedelta(days=7)  # from when it may be used
 
 
 def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAccess:
     """Ask to view, and tell every owner. Raises Refused; when the owners cannot be told, nothing was asked."""
-    reason = " ".join(reason.split())
-    if not reason or len(reason) > REASON_CHARACTERS:
-        raise Refused(f"Give a reason of at most {REASON_CHARACTERS} characters: the owners read it.")
+    reason = names.checked_reason(reason)
     if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
         raise Refused(f"Ask for {LEAST_MINUTES} to {MOST_MINUTES} minutes.")
     if not staff.is_staff or not staff.is_active:

@@ -14,16 +14,18 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from documents import quotas
-from tenants import lifecycle
+from tenants import lifecycle, names
 from tenants.context import public_context
 from tenants.errors import Refused
+from tenants.forms import LineField
 from tenants.models import Domain, Membership, Tenant
 from tenants.permissions import requires
 
 
 class NameForm(forms.Form):
-    name = forms.CharField(
-        max_length=lifecycle.NAME_CHARACTERS,
+    name = LineField(
+        names.of_workspace,
+        max_length=names.WORKSPACE_CHARACTERS,
         help_text="What members see. The address stays as it is.",
         error_messages={"required": "Give the workspace a name."},
     )

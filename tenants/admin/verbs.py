@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from django import forms
 
-from tenants import lifecycle
+from tenants import lifecycle, names
+from tenants.forms import LineField
 from tenants.models import Tenant
 
 
@@ -58,7 +59,11 @@ VERBS = {
 
 
 class ReasonForm(forms.Form):
-    reason = forms.CharField(max_length=300, widget=forms.TextInput(attrs={"class": "vTextField"}))
+    reason = LineField(
+        names.checked_reason,
+        max_length=names.REASON_CHARACTERS,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+    )
 
 
 class ViewForm(ReasonForm):

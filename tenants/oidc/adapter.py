@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from tenants import people
+from tenants import names, people
 from tenants.models import User
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):
 
     def populate_user(self, request: HttpRequest, sociallogin: Any, data: dict[str, Any]) -> Any:
         user = sociallogin.user
-        user.email, user.name = data.get("email") or "", (data.get("name") or "")[:200]
+        user.email, user.name = data.get("email") or "", names.told_of_person(data.get("name") or "")
         return user
 
     def on_authentication_error(

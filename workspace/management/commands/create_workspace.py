@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
-from tenants import people
+from tenants import names, people
 from tenants.errors import Refused
 from tenants.models import Membership, User
 from tenants.permissions import Role
@@ -27,13 +27,12 @@ class Command(Base):
     def answer(
         self, *, name: str, slug: str | None, key: str | None, owner: str | None, **options: Any
     ) -> dict[str, Any]:
-        if not name.strip() or len(name) > 100:
-            raise Refused("A workspace's name has 1 to 100 characters.")
+        name = names.of_workspace(name)
         email = people.address(owner) if owner else ""  # refused before anything is made
         if key is not None and not key.strip():
             raise Refused("--key is empty.")
         address = slug_of_key(key) if key is not None else slug or suggest_slug(name)
-        tenant, created = create_workspace(name.strip(), address)
+        tenant, created = create_workspace(name, address)
         made = {"id": str(tenant.id), "slug": tenant.slug, "schema": tenant.schema_name, "created": created}
         if email:
             user = User.objects.filter(email=email).first()
