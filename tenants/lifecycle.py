@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from django.core.mail import send_mail
 from django.db import transaction
 from django.utils import timezone
 
-from tenants import names
+from tenants import names, notices
 from tenants.errors import Refused
-from tenants.models import Tenant, User
-from tenants.permissions import Role
+from tenants.models import Tenant
 
 MOST_DAYS = 365
 
@@ -71,7 +69,7 @@ def schedule_deletion(tenant: Tenant, days: int) -> None:
         if row.legal_hold:
             raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
         row.delete_at = timezone.now() + timedelta(days=days)
-    tell_owners(
+    notices.tell_owners(
         tenant,
         f"{tenant.name} will be deleted on {tenant.delete_at:%d %B %Y}",
         f"The workspace {tenant.name} is scheduled to be deleted on {tenant.delete_at:%d %B %Y at %H:%M} UTC, with every "
@@ -85,7 +83,7 @@ def keep(tenant: Tenant) -> None:
         if row.delete_at is None:
             raise Refused(f"{row.name} is not scheduled to be deleted.")
         row.delete_at = None
-    tell_owners(tenant, f"{tenant.name} is kept", f"The workspace {tenant.name} will not be deleted after all.\n")
+    notices.tell_owners(tenant, f"{tenant.name} is kept", f"The workspace {tenant.name} will not be deleted after all.\n")
 
 
 def hold(tenant: Tenant, reason: str) -> None:
@@ -108,9 +106,3 @@ def begin_erasure(tenant: Tenant) -> None:
         if row.legal_hold:
             raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
         row.status = Tenant.Status.ERASING
-
-
-def tell_owners(tenant: Tenant, subject: str, body: str) -> None:
-    addresses = User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER).values_list("email", flat=True)
-    for address in addresses:
-        send_mail(subject, body, None, [address], fail_silently=True)  # a mail server that is away must not undo what is done

@@ -6,12 +6,11 @@ from allauth.account.utils import user_pk_to_url_str
 from django.conf import settings
 from django.core import signing
 from django.core.exceptions import ValidationError
-from django.core.mail import send_mail
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from tenants import names
+from tenants import names, notices
 from tenants.errors import Refused
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role
@@ -70,7 +69,7 @@ def is_invited(email: str) -> bool:
 
 
 def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
-    """Offer a place to `email`, or to whoever has the link when it is empty. Mailed where a mail server is set up.
+    """Offer a place to `email`, or to whoever has the link when it is empty. The link is still to be sent.
 
     An earlier open offer to the same address is replaced. Raises Refused.
     """
@@ -82,16 +81,19 @@ def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
         if email:
             Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None).delete()
         _refuse_when_full(tenant, with_offers=True)
-        invitation = Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
-    if email and settings.MAIL_IS_CONFIGURED:
-        send_mail(
-            f"{by} invites you to {tenant.name}",
-            f"{by} ({by.email}) invites you to the workspace {tenant.name} as {Role(role).label.lower()}.\n\n"
-            f"{link_of(invitation)}\n\nThe link works once, until {invitation.expires_at:%d %B %Y}.\n",
-            None,
-            [email],
-        )
-    return invitation
+        return Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
+
+
+def send_link(invitation: Invitation) -> bool:
+    """Mail it to the address it is for. Whether it went; the invitation stands either way."""
+    tenant, by, role = invitation.tenant, invitation.invited_by, Role(invitation.role).label.lower()
+    assert by is not None  # who has just made it
+    return notices.tell(
+        [invitation.email],
+        f"{by} invites you to {tenant.name}",
+        f"{by} ({by.email}) invites you to the workspace {tenant.name} as {role}.\n\n"
+        f"{link_of(invitation)}\n\nThe link works once, until {invitation.expires_at:%d %B %Y}.\n",
+    )
 
 
 @transaction.atomic

@@ -6,31 +6,28 @@ end it at any time. Runs in public context. Somebody with the server or the cons
 docs/security.md says so.
 """
 
-import logging
 from datetime import timedelta
 
 from django.conf import settings
-from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from tenants import names
+from tenants import names, notices
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.jobs import on_worker_start_public
 from tenants.models import Membership, StaffAccess, Tenant, User
-from tenants.permissions import Role
-from tenants.privacy import describe_exception
-
-logger = logging.getLogger(__name__)
 
 LEAST_MINUTES, MOST_MINUTES = 15, 240
 LAPSES_AFTER = timedelta(days=7)  # from when it may be used
 
 
 def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAccess:
-    """Ask to view, and tell every owner. Raises Refused; when the owners cannot be told, nothing was asked."""
+    """Ask to view, and tell every owner. Raises Refused; when no owner could be told, nothing was asked.
+
+    Only consent opens it until an owner has been mailed, also when this is killed in between.
+    """
     reason = names.checked_reason(reason)
     if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
         raise Refused(f"Ask for {LEAST_MINUTES} to {MOST_MINUTES} minutes.")
@@ -40,10 +37,9 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
         raise Refused(f"{tenant.name} is not active: nobody can view it.")
     if Membership.objects.filter(tenant=tenant, user=staff).exists():
         raise Refused(f"You are a member of {tenant.name} already.")
-    if not _owners(tenant).exists():
+    if not notices.owners_of(tenant).exists():
         raise Refused(f"{tenant.name} has no owner who could be told. Make somebody its owner first.")
     now = timezone.now()
-    usable_from = now + timedelta(hours=settings.STAFF_ACCESS_DELAY_HOURS) if settings.MAIL_IS_CONFIGURED else None
     with transaction.atomic():
         Tenant.objects.select_for_update().get(pk=tenant.pk)  # two clicks ask once
         if _open(tenant, staff).exists():
@@ -55,22 +51,24 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
             reason=reason,
             minutes=minutes,
             requested_at=now,
-            usable_from=usable_from,
-            lapses_at=(usable_from or now) + LAPSES_AFTER,
+            lapses_at=now + LAPSES_AFTER,
         )
-        try:
-            _tell_owners(
-                made,
-                f"{staff.email} (staff) asks to view {tenant.name}",
-                f"{staff} ({staff.email}) asks to view the workspace {tenant.name} for {minutes} minutes, reading only.\n"
-                f"Reason: {reason}\n\n"
-                f"If no owner refuses, it is possible from {usable_from:%d %B %Y, %H:%M} UTC. Consent or refuse here:"
-                if usable_from
-                else "",
-            )
-        except OSError as error:
-            logger.warning("owners could not be told: %s", describe_exception(error))
-            raise Refused("The owners could not be told: the mail server does not answer. Try again later.") from None
+    if not settings.MAIL_IS_CONFIGURED:
+        return made
+    usable_from = now + timedelta(hours=settings.STAFF_ACCESS_DELAY_HOURS)
+    told = _tell_owners(
+        made,
+        f"{staff.email} (staff) asks to view {tenant.name}",
+        f"{staff} ({staff.email}) asks to view the workspace {tenant.name} for {minutes} minutes, reading only.\n"
+        f"Reason: {reason}\n\n"
+        f"If no owner refuses, it is possible from {usable_from:%d %B %Y, %H:%M} UTC. Consent or refuse here:",
+    )
+    unanswered = _alive().filter(pk=made.pk, consented_at=None)  # an owner may have seen it on a page meanwhile
+    if told:
+        unanswered.update(usable_from=usable_from, lapses_at=usable_from + LAPSES_AFTER)
+        made.refresh_from_db(fields=["usable_from", "lapses_at"])
+    elif unanswered.delete()[0]:
+        raise Refused("The owners could not be told: the mail server does not take mail. Try again later.")
     return made
 
 
@@ -89,12 +87,14 @@ def refuse(access: StaffAccess, owner: User) -> None:
         raise Refused("This request cannot be refused any more. Reload the page to see what became of it.")
 
 
-def end(access: StaffAccess) -> None:
-    """At once: the next request of the person finds nothing. Ending what has ended changes nothing."""
+def end(access: StaffAccess) -> bool:
+    """At once: the next request of the person finds nothing. Whether it was running: otherwise nothing changes."""
     now = timezone.now()
     running = StaffAccess.objects.filter(pk=access.pk, ended_at=None, refused_at=None)
-    if running.filter(began_at__isnull=False, ends_at__gt=now).update(ended_at=now):
+    ended = bool(running.filter(began_at__isnull=False, ends_at__gt=now).update(ended_at=now))
+    if ended:
         _say_it_ended(access)
+    return ended
 
 
 def find(user: User, tenants: Q) -> StaffAccess | None:
@@ -119,7 +119,7 @@ def begin(access: StaffAccess) -> bool:
     ends_at = now + timedelta(minutes=access.minutes)
     if _alive().filter(pk=access.pk, began_at=None).update(began_at=now, ends_at=ends_at):
         access.began_at, access.ends_at = now, ends_at
-        _try_to_tell(
+        _tell_owners(
             access,
             f"{access.staff_email} (staff) is viewing {access.tenant.name}",
             f"{access.staff_email} views the workspace {access.tenant.name} until {ends_at:%H:%M} UTC, reading only.\n"
@@ -161,30 +161,15 @@ def _open(tenant: Tenant, staff: User) -> QuerySet[StaffAccess]:
     return _alive().filter(tenant=tenant, staff=staff)
 
 
-def _owners(tenant: Tenant) -> QuerySet[User]:
-    return User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER, is_active=True)
-
-
-def _tell_owners(access: StaffAccess, subject: str, words: str) -> None:
-    """By mail, one message each. Without a mail server the pages of the workspace tell them."""
-    if not settings.MAIL_IS_CONFIGURED:
-        return
+def _tell_owners(access: StaffAccess, subject: str, words: str) -> bool:
+    """By mail, where there is a mail server. The pages of the workspace tell them all the same."""
     link = f"{settings.PUBLIC_URL}{access.tenant.path}staff-access/"
-    for owner in _owners(access.tenant):
-        send_mail(subject, f"{words}\n\n{link}\n", None, [owner.email])
-
-
-def _try_to_tell(access: StaffAccess, subject: str, words: str) -> None:
-    """The pages of the workspace tell the owners all the same."""
-    try:
-        _tell_owners(access, subject, words)
-    except OSError as error:
-        logger.warning("owners could not be told: %s", describe_exception(error))
+    return notices.tell_owners(access.tenant, subject, f"{words}\n\n{link}\n")
 
 
 def _say_it_ended(access: StaffAccess) -> None:
     with public_context():
-        _try_to_tell(
+        _tell_owners(
             access,
             f"{access.staff_email} (staff) no longer views {access.tenant.name}",
             f"The view of {access.tenant.name} by {access.staff_email} has ended. All of them are listed here:",

@@ -226,11 +226,16 @@ def invite(request: HttpRequest) -> HttpResponseBase:
                 if not all(may_grant(own.role, offer.role) for offer in earlier):
                     raise Refused("An owner has invited this person as owner: only an owner can change that.")
                 assert isinstance(request.user, User)  # a membership was found for it
-                people.invite(tenant, email, role, request.user)
+                offer = people.invite(tenant, email, role, request.user)
+                unsent = _is_mailed(offer) and not people.send_link(offer)
         except Refused as refusal:
             form.add_error(None, str(refusal))
         else:
-            messages.success(request, f"Invited {email}." if email else "The link is made. Whoever has it can use it, once.")
+            done = f"Invited {email}." if email else "The link is made. Whoever has it can use it, once."
+            if unsent:
+                messages.warning(request, f"{done} The mail could not be sent: invite them again later, to send a new link.")
+            else:
+                messages.success(request, done)
             return redirect("members")
     return _members_page(request, form, status=422)
 

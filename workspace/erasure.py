@@ -15,7 +15,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from search.pool import pool
-from tenants import jobs, lifecycle
+from tenants import jobs, lifecycle, notices
 from tenants.errors import Refused
 from tenants.keys.keyring import keyring, provider
 from tenants.models import Tenant
@@ -38,7 +38,7 @@ def erase(tenant: Tenant) -> Erased:
     """Erase it now. Raises Refused where a legal hold forbids it; safe to repeat."""
     if tenant.status != Tenant.Status.ERASING:
         lifecycle.begin_erasure(tenant)
-        lifecycle.tell_owners(tenant, f"{tenant.name} is deleted", f"The workspace {tenant.name} has been deleted.\n")
+        notices.tell_owners(tenant, f"{tenant.name} is deleted", f"The workspace {tenant.name} has been deleted.\n")
     provider().destroy(tenant.pk)
     keyring.forget(tenant.pk)
     pool().forget(tenant.pk)

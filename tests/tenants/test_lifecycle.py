@@ -73,7 +73,8 @@ def test_a_hold_forbids_deletion_and_calls_it_off(workspace_a):
     lifecycle.schedule_deletion(workspace_a, 3)
 
 
-def test_owners_are_told_of_a_deletion(workspace_a, owner, viewer, mailoutbox):
+def test_owners_are_told_of_a_deletion(settings, workspace_a, owner, viewer, mailoutbox):
+    settings.MAIL_IS_CONFIGURED = True
     lifecycle.schedule_deletion(workspace_a, 3)
     lifecycle.keep(workspace_a)
     assert [(message.to, message.subject.partition(" ")[0]) for message in mailoutbox] == [([owner.email], "Alpha")] * 2

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from django.core import mail
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -102,14 +103,43 @@ def test_who_cannot_ask(staff, owner, viewer, access, workspace_a, workspace_b):
         staff_access.request(workspace_a, staff, REASON, 30)
 
 
-def test_when_owners_cannot_be_told_nothing_was_asked(staff, owner, workspace_a, monkeypatch):
-    def away(*args, **kwargs):
-        raise ConnectionRefusedError
-
-    monkeypatch.setattr(staff_access, "send_mail", away)
+def test_when_no_owner_can_be_told_nothing_was_asked(staff, owner, workspace_a, mail_server):
+    mail_server.is_away()
     with pytest.raises(Refused, match="could not be told"):
         staff_access.request(workspace_a, staff, REASON, 30)
     assert not StaffAccess.objects.exists()
+
+
+def test_an_owner_who_was_told_keeps_the_request_whatever_happens_to_the_next(
+    staff, owner, person, workspace_a, mail_server
+):
+    person("owner", workspace_a, email="second@example.org")
+    mail_server.refuses("second@example.org")
+    made = staff_access.request(workspace_a, staff, REASON, 30)
+    assert [message.to for message in mail.outbox] == [["owner@example.org"]]
+    assert made.usable_from == made.requested_at + timedelta(hours=24)
+
+
+def test_nothing_is_locked_while_the_mail_server_takes_its_time(staff, owner, workspace_a, monkeypatch):
+    """And nobody waits out the delay of a request that no owner has been mailed yet."""
+
+    def slow(tenant, subject, words):
+        assert not connection.in_atomic_block
+        assert StaffAccess.objects.get().usable_from is None
+        return True
+
+    monkeypatch.setattr("tenants.notices.tell_owners", slow)
+    assert staff_access.request(workspace_a, staff, REASON, 30).usable_from is not None
+
+
+def test_who_consents_before_the_mail_fails_has_consented(staff, owner, workspace_a, monkeypatch):
+    def consented_meanwhile(tenant, subject, words):
+        staff_access.consent(StaffAccess.objects.get(), owner)
+        return False
+
+    monkeypatch.setattr("tenants.notices.tell_owners", consented_meanwhile)
+    staff_access.request(workspace_a, staff, REASON, 30)
+    assert StaffAccess.objects.get().state == State.USABLE
 
 
 def test_without_a_mail_server_only_consent_counts(settings, monkeypatch, staff, owner, workspace_a, client_staff):
