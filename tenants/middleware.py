@@ -142,6 +142,8 @@ class ActivateTenant:
             access, membership = _as_staff(request)
         if (access is not None or membership.tenant.require_mfa) and not second_factor.is_in_session(request):
             return second_factor.lead(request)
+        if access is not None:
+            _refuse_changes(request)
         if closed := _closed(request, membership.tenant):
             return closed
         if access is None:
@@ -173,10 +175,14 @@ def _as_staff(request: HttpRequest) -> tuple[StaffAccess, Membership]:
     access = staff_access.find(request.user, Q(**request.workspace_address))  # type: ignore[arg-type, attr-defined]
     if access is None:
         raise Http404
+    return access, Membership(tenant=access.tenant, role=Role.VIEWER)
+
+
+def _refuse_changes(request: HttpRequest) -> None:
+    """What staff may not do where they are no members."""
     match = request.resolver_match
     if request.method not in ("GET", "HEAD") and (match is None or match.url_name not in STAFF_MAY_POST):
         raise PermissionDenied("You view this workspace as staff: you can search and read, and change nothing.")
-    return access, Membership(tenant=access.tenant, role=Role.VIEWER)
 
 
 def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:

@@ -43,7 +43,8 @@ def decide(request: HttpRequest, access_id: UUID) -> HttpResponseBase:
                 case "refuse":
                     staff_access.refuse(access, request.user)
                 case "end":
-                    staff_access.end(access)
+                    if not staff_access.end(access):
+                        raise Refused(f"{access.staff_email} is not viewing this workspace: there is nothing to end.")
                 case _:
                     raise Refused("Choose whether to consent, refuse or end.")
         except Refused as refusal:

@@ -247,6 +247,15 @@ def test_an_owner_ends_it_at_once(consented, client_owner, client_staff):
     assert "no longer views" in mail.outbox[-1].subject
 
 
+def test_what_is_not_running_cannot_be_ended_and_the_page_says_so(access, client_owner):
+    response = decide(client_owner, access, "end")
+    assert response.status_code == 422
+    assert "is not viewing this workspace" in response.content.decode()
+    assert "can no longer view" not in response.content.decode()
+    access.refresh_from_db()
+    assert access.state == State.WAITING
+
+
 def test_staff_end_it_themselves(consented, client_staff, client_owner):
     client_staff.get("/w/alpha/")
     assert client_staff.post("/w/alpha/staff-access/leave/")["Location"] == "/admin/"
@@ -313,6 +322,15 @@ def test_they_search_and_read_and_change_nothing(consented, client_staff, worksp
         assert Collection.objects.count() == 1
         assert not SharedSearch.objects.exists()
     assert not Membership.objects.filter(user__email="staff@example.org").exists()
+
+
+def test_without_a_second_factor_they_are_led_to_it_whatever_they_ask_for(consented, staff, sign_in):
+    client = sign_in(staff, second_factor=False)
+    for answer in (client.get("/w/alpha/"), client.post("/w/alpha/collections/create/", {"name": "New"})):
+        assert answer.status_code == 302
+        assert answer["Location"].startswith("/accounts/second-factor/")
+    consented.refresh_from_db()
+    assert consented.began_at is None
 
 
 def test_restricted_collections_stay_hidden_even_if_they_once_were_named(consented, staff, client_staff, workspace_a):
