@@ -105,15 +105,18 @@ class Tenant(TenantMixin):
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     # The last migration of each app that its schema has (schemas.head), written in the transaction that applies them.
-    schema_version = models.CharField(max_length=200, default="", editable=False, db_index=True)
-    require_mfa = models.BooleanField("second factor required", default=False)
+    schema_version = models.CharField(max_length=200, default="", db_default="", editable=False, db_index=True)
+    require_mfa = models.BooleanField("second factor required", default=False, db_default=False)
     quota_documents = models.PositiveIntegerField("documents at most", null=True, blank=True)
     quota_bytes = models.PositiveBigIntegerField("bytes at most", null=True, blank=True)
     quota_members = models.PositiveIntegerField("members at most", null=True, blank=True)
     suspended_at = models.DateTimeField(null=True, editable=False)
-    # read by members
-    suspension = models.CharField("why it is suspended", max_length=names.REASON_CHARACTERS, default="", editable=False)
-    legal_hold = models.CharField("why it must be kept", max_length=names.REASON_CHARACTERS, default="", editable=False)
+    suspension = models.CharField(  # members read it
+        "why it is suspended", max_length=names.REASON_CHARACTERS, default="", db_default="", editable=False
+    )
+    legal_hold = models.CharField(
+        "why it must be kept", max_length=names.REASON_CHARACTERS, default="", db_default="", editable=False
+    )
     delete_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:

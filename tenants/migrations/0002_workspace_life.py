@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tenant',
             name='legal_hold',
-            field=models.CharField(default='', editable=False, max_length=300, verbose_name='why it must be kept'),
+            field=models.CharField(db_default='', default='', editable=False, max_length=300, verbose_name='why it must be kept'),
         ),
         migrations.AddField(
             model_name='tenant',
@@ -38,12 +38,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tenant',
             name='require_mfa',
-            field=models.BooleanField(default=False, verbose_name='second factor required'),
+            field=models.BooleanField(db_default=False, default=False, verbose_name='second factor required'),
         ),
         migrations.AddField(
             model_name='tenant',
             name='schema_version',
-            field=models.CharField(db_index=True, default='', editable=False, max_length=200),
+            field=models.CharField(db_default='', db_index=True, default='', editable=False, max_length=200),
         ),
         migrations.AddField(
             model_name='tenant',
@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='tenant',
             name='suspension',
-            field=models.CharField(default='', editable=False, max_length=300, verbose_name='why it is suspended'),
+            field=models.CharField(db_default='', default='', editable=False, max_length=300, verbose_name='why it is suspended'),
         ),
         migrations.AlterField(
             model_name='invitation',

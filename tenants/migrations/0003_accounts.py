@@ -31,6 +31,5 @@ class Migration(migrations.Migration):
                 'abstract': False,
             },
         ),
-        # Django's own table, in use until now: everybody signs in once more
-        migrations.RunSQL('DROP TABLE IF EXISTS django_session', migrations.RunSQL.noop),
+        # Everybody signs in once more. Django's own table, in use until now, stays as long as the previous version may serve.
     ]
