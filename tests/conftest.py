@@ -289,6 +289,16 @@ def run_jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return run
 
 
+@pytest.fixture
+def mail_server(settings: Any) -> Iterator[Any]:
+    """Mail is configured, and its server does as the test says."""
+    from tests.mail_server import MailServer
+
+    settings.MAIL_IS_CONFIGURED, settings.EMAIL_BACKEND = True, "tests.mail_server.MailServer"
+    yield MailServer
+    MailServer.recover()
+
+
 @pytest.fixture(scope="session")
 def model_dir() -> Path:
     """The exported model: bin/test makes it once."""
