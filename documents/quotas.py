@@ -11,12 +11,12 @@ from django.db.models import Count, F, Sum
 from django.db.models.functions import Coalesce, Greatest
 
 from documents.models import Document, Usage
+from tenants import wording
 from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.models import Tenant
 
 COUNTED = 1  # the row of Usage
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 TIGHT, NEARLY_FULL = 0.5, 0.9  # shares of a limit from which the documents page shows it, and warns
 WHAT_TO_DO = "Delete documents you no longer need, or ask the administrator of this installation for more room."
 
@@ -108,22 +108,25 @@ def bars() -> list[Bar]:
     """The workspace's limits on documents and bytes and how much of them is used; none where there is no limit."""
     now, found = held(), []
     if now.documents_limit is not None:
-        words = f"{now.documents:,} of {now.documents_limit:,} document{'' if now.documents_limit == 1 else 's'}"
+        words = f"{now.documents:,} of {wording.counted(now.documents_limit, 'document')}"
         found.append(Bar("Documents", words, now.documents, now.documents_limit))
     if now.bytes_limit is not None:
         used, limit = in_words(now.bytes), in_words(now.bytes_limit)
-        number, unit = used.split("\N{NO-BREAK SPACE}")
+        number, unit = used.split()
         words = f"{number if limit.endswith(unit) else used} of {limit}"
         found.append(Bar("Size of all files", words, now.bytes, now.bytes_limit))
     return found
 
 
 def in_words(size: int) -> str:
-    """Bytes in decimal units, one place: 900 bytes, 3.1 GB, 10 GB."""
-    number, unit = float(size), 0
-    while number >= 999.95 and unit < len(UNITS) - 1:
-        number, unit = number / 1000, unit + 1
-    return f"{number:.1f}".removesuffix(".0") + f"\N{NO-BREAK SPACE}{UNITS[unit]}"
+    """Bytes as a limit is said, which mostly is a round number: 900 bytes, 3.1 GB, 10 GB."""
+    return wording.size(size).replace(".0\N{NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")
+
+
+def members_bar(members: int) -> list[Bar]:
+    """The limit on members beside how many there are (tenants.people enforces it); empty where there is none."""
+    places = current_tenant().quota_members
+    return [] if places is None else [Bar("Members", f"{members:,} of {wording.counted(places, 'member')}", members, places)]
 
 
 def _held(usage: Usage) -> Held:

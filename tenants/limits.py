@@ -23,6 +23,8 @@ from django.shortcuts import render
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from tenants.wording import counted
+
 logger = logging.getLogger(__name__)
 View = Callable[..., HttpResponseBase]
 
@@ -68,12 +70,8 @@ def duration(seconds: int) -> str:
     """At least so long, as people say it: 20 seconds, 1 minute, 12 minutes, 1 hour."""
     for unit, name in ((3600, "hour"), (60, "minute")):
         if seconds >= unit:
-            return _counted(math.ceil(seconds / unit), name)
-    return _counted(seconds, "second")
-
-
-def _counted(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+            return counted(math.ceil(seconds / unit), name)
+    return counted(seconds, "second")
 
 
 def too_many(request: HttpRequest, seconds: int) -> HttpResponse:

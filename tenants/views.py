@@ -24,6 +24,7 @@ from tenants.middleware import outside
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role, may_grant, requires, role_table
 from tenants.sessions import end_session, end_sessions, sessions_of
+from tenants.wording import counted
 
 LARGEST_ID = 2**63 - 1  # of a bigint: what is larger is nobody's
 
@@ -165,7 +166,7 @@ def session_end(request: HttpRequest) -> HttpResponse:
 def sessions_end_others(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)  # login_required
     ended = end_sessions(request.user, but=request.session)  # type: ignore[arg-type]
-    messages.success(request, "Signed out 1 other browser." if ended == 1 else f"Signed out {ended} other browsers.")
+    messages.success(request, f"Signed out {counted(ended, 'other browser')}.")
     return redirect("sessions")
 
 

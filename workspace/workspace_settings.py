@@ -61,14 +61,11 @@ def page(request: HttpRequest) -> HttpResponse:
         else:
             messages.success(request, f"The workspace is called {tenant.name} now.")
             return redirect("workspace-settings")
-    members, places = Membership.objects.count(), tenant.quota_members
-    bars = quotas.bars()
-    if places is not None:
-        bars.append(quotas.Bar("Members", f"{members:,} of {places:,} member{'' if places == 1 else 's'}", members, places))
+    members = Membership.objects.count()
     context = {
         "form": form,
         "members": members,
-        "bars": bars,
+        "bars": quotas.bars() + quotas.members_bar(members),
         "hostnames": [domain.domain for domain in Domain.objects.order_by("domain")],
         "deletion_days": settings.DELETION_DAYS,
     }

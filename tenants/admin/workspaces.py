@@ -16,7 +16,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from tenants import provisioning, staff_access, stats
+from tenants import provisioning, staff_access, stats, wording
 from tenants.admin.hostnames import DomainInline
 from tenants.admin.people import MembershipInline
 from tenants.admin.verbs import VERBS, ReasonForm, ViewForm, possible
@@ -105,7 +105,7 @@ class WorkspaceAdmin(admin.ModelAdmin):
 
     @admin.display(ordering="stats__bytes")
     def size(self, tenant: Tenant) -> str:
-        return _against(_stats(tenant).bytes, tenant.quota_bytes, _size)
+        return _against(_stats(tenant).bytes, tenant.quota_bytes, wording.size)
 
     @admin.display(ordering="member_count")
     def members(self, tenant: Tenant) -> str:
@@ -281,12 +281,6 @@ def _stats(tenant: Tenant) -> WorkspaceStats:
 def _against(used: int, most: int | None, words: Callable[[int], str]) -> str:
     """What is used, of what a quota allows where there is one."""
     return words(used) if most is None else f"{words(used)} of {words(most)}"
-
-
-def _size(count: int) -> str:
-    """Bytes in decimal units."""
-    power = min((len(str(count)) - 1) // 3, 4)
-    return f"{count} bytes" if not power else f"{count / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def _date(moment: datetime) -> str:

@@ -74,7 +74,7 @@ def test_a_search_too_many_says_so_where_the_results_would_be(client_viewer, set
     assert refused.status_code == 429
     assert int(refused["Retry-After"]) > 0
     page = refused.content.decode()
-    assert re.search(r"Try again in \d+ hours\.", page)
+    assert re.search(r"Try again in [\d,]+ hours\.", page)
     assert "<html" not in page
     assert '{"code":"429","swap":true}' in client_viewer.get("/w/alpha/").content.decode()
     whole = client_viewer.post("/w/alpha/", asked)

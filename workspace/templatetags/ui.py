@@ -14,6 +14,8 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from heroicons.templatetags.heroicons import heroicon_outline
 
+from tenants.wording import size
+
 register = template.Library()
 
 # What a stored state is called on a page, and which of the five signs stands beside the word.
@@ -51,7 +53,6 @@ STATES: dict[str, tuple[str, str]] = {
 
 PREFERENCES = {"theme": {"light", "dark"}, "density": {"compact"}, "shortcuts": {"off"}}
 
-UNITS = ("kB", "MB", "GB", "TB")
 
 FORMATS = {
     "pdf": "PDF",
@@ -130,16 +131,7 @@ def form_errors(form: forms.BaseForm) -> dict[str, list[Problem]]:
 @register.filter(name="bytes")
 def byte_size(count: int | str | None) -> str:
     """A number of bytes in decimal units as a person reads it: 900 bytes, 4.2 MB."""
-    if count is None or count == "":
-        return ""
-    size = float(count)
-    if size < 1000:
-        return "1 byte" if size == 1 else f"{size:.0f} bytes"
-    for unit in UNITS:
-        size /= 1000
-        if size < 999.95 or unit == UNITS[-1]:
-            break
-    return f"{size:.1f}\N{NO-BREAK SPACE}{unit}"
+    return "" if count is None or count == "" else size(float(count))
 
 
 @register.filter
