@@ -10,16 +10,15 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q
 from django.utils import timezone
 
 from tenants import names, notices
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.jobs import on_worker_start_public
-from tenants.models import Membership, StaffAccess, Tenant, User
+from tenants.models import MINUTES, Membership, StaffAccess, Tenant, User
 
-LEAST_MINUTES, MOST_MINUTES = 15, 240
 LAPSES_AFTER = timedelta(days=7)  # from when it may be used
 
 
@@ -29,8 +28,8 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
     Only consent opens it until an owner has been mailed, also when this is killed in between.
     """
     reason = names.checked_reason(reason)
-    if not LEAST_MINUTES <= minutes <= MOST_MINUTES:
-        raise Refused(f"Ask for {LEAST_MINUTES} to {MOST_MINUTES} minutes.")
+    if not min(MINUTES) <= minutes <= max(MINUTES):
+        raise Refused(f"Ask for {min(MINUTES)} to {max(MINUTES)} minutes.")
     if not staff.is_staff or not staff.is_active:
         raise Refused("Only staff can ask.")
     if tenant.status != Tenant.Status.ACTIVE:
@@ -42,7 +41,7 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
     now = timezone.now()
     with transaction.atomic():
         Tenant.objects.select_for_update().get(pk=tenant.pk)  # two clicks ask once
-        if _open(tenant, staff).exists():
+        if StaffAccess.objects.open().filter(tenant=tenant, staff=staff).exists():
             raise Refused(f"You have asked to view {tenant.name} already.")
         made = StaffAccess.objects.create(
             tenant=tenant,
@@ -63,7 +62,8 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
         f"Reason: {reason}\n\n"
         f"If no owner refuses, it is possible from {usable_from:%d %B %Y, %H:%M} UTC. Consent or refuse here:",
     )
-    unanswered = _alive().filter(pk=made.pk, consented_at=None)  # an owner may have seen it on a page meanwhile
+    # an owner may have seen it on a page meanwhile, and answered
+    unanswered = StaffAccess.objects.open().filter(pk=made.pk, consented_at=None)
     if told:
         unanswered.update(usable_from=usable_from, lapses_at=usable_from + LAPSES_AFTER)
         made.refresh_from_db(fields=["usable_from", "lapses_at"])
@@ -76,22 +76,21 @@ def consent(access: StaffAccess, owner: User) -> None:
     """It may be used at once. Raises Refused."""
     if access.staff_id == owner.pk:
         raise Refused("Another owner has to consent: you cannot admit yourself.")
-    untouched = _alive().filter(pk=access.pk, consented_at=None, began_at=None)
+    untouched = StaffAccess.objects.open().filter(pk=access.pk, consented_at=None, began_at=None)
     if not untouched.update(consented_by=owner, consented_at=timezone.now()):
         raise Refused("This request cannot be consented to any more. Reload the page to see what became of it.")
 
 
 def refuse(access: StaffAccess, owner: User) -> None:
     """It can never be used. Raises Refused once it has been: it can then be ended."""
-    if not _alive().filter(pk=access.pk, began_at=None).update(refused_by=owner, refused_at=timezone.now()):
+    untouched = StaffAccess.objects.open().filter(pk=access.pk, began_at=None)
+    if not untouched.update(refused_by=owner, refused_at=timezone.now()):
         raise Refused("This request cannot be refused any more. Reload the page to see what became of it.")
 
 
 def end(access: StaffAccess) -> bool:
     """At once: the next request of the person finds nothing. Whether it was running: otherwise nothing changes."""
-    now = timezone.now()
-    running = StaffAccess.objects.filter(pk=access.pk, ended_at=None, refused_at=None)
-    ended = bool(running.filter(began_at__isnull=False, ends_at__gt=now).update(ended_at=now))
+    ended = bool(StaffAccess.objects.running().filter(pk=access.pk).update(ended_at=timezone.now()))
     if ended:
         _say_it_ended(access)
     return ended
@@ -101,14 +100,8 @@ def find(user: User, tenants: Q) -> StaffAccess | None:
     """What lets this person into the workspace that `tenants` selects now; begun by `begin`."""
     if not (user.is_staff and user.is_active):
         return None
-    now = timezone.now()
-    usable = Q(consented_at__isnull=False) | Q(usable_from__lte=now)
-    return (
-        _alive()
-        .filter(tenants, usable | Q(began_at__isnull=False), staff=user, tenant__status__in=Tenant.MADE)
-        .select_related("tenant")
-        .first()
-    )
+    admitting = StaffAccess.objects.admitting().filter(tenants, staff=user, tenant__status__in=Tenant.MADE)
+    return admitting.select_related("tenant").first()
 
 
 def begin(access: StaffAccess) -> bool:
@@ -117,7 +110,7 @@ def begin(access: StaffAccess) -> bool:
         return True
     now = timezone.now()
     ends_at = now + timedelta(minutes=access.minutes)
-    if _alive().filter(pk=access.pk, began_at=None).update(began_at=now, ends_at=ends_at):
+    if StaffAccess.objects.open().filter(pk=access.pk, began_at=None).update(began_at=now, ends_at=ends_at):
         access.began_at, access.ends_at = now, ends_at
         _tell_owners(
             access,
@@ -138,7 +131,7 @@ def concerning(tenant: Tenant) -> list[StaffAccess]:
 
 def open_in(tenant: Tenant) -> list[StaffAccess]:
     """What owners should know of on every page: who waits for an answer, may begin, or is looking."""
-    return list(_alive().filter(tenant=tenant).select_related("staff"))
+    return list(StaffAccess.objects.open().filter(tenant=tenant).select_related("staff"))
 
 
 @on_worker_start_public
@@ -148,17 +141,6 @@ def close_expired() -> None:
     for access in StaffAccess.objects.filter(ended_at=None, ends_at__lte=now).select_related("tenant"):
         if StaffAccess.objects.filter(pk=access.pk, ended_at=None).update(ended_at=F("ends_at")):
             _say_it_ended(access)
-
-
-def _alive() -> QuerySet[StaffAccess]:
-    """Neither refused, ended, lapsed nor over."""
-    now = timezone.now()
-    in_time = Q(began_at=None, lapses_at__gt=now) | Q(ends_at__gt=now)
-    return StaffAccess.objects.filter(in_time, refused_at=None, ended_at=None)
-
-
-def _open(tenant: Tenant, staff: User) -> QuerySet[StaffAccess]:
-    return _alive().filter(tenant=tenant, staff=staff)
 
 
 def _tell_owners(access: StaffAccess, subject: str, words: str) -> bool:

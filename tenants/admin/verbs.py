@@ -7,7 +7,8 @@ from django import forms
 
 from tenants import lifecycle, names
 from tenants.forms import LineField
-from tenants.models import Tenant
+from tenants.limits import duration
+from tenants.models import MINUTES, Tenant
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class ReasonForm(forms.Form):
 
 class ViewForm(ReasonForm):
     minutes = forms.TypedChoiceField(
-        choices=[(15, "15 minutes"), (30, "30 minutes"), (60, "1 hour"), (120, "2 hours"), (240, "4 hours")],
+        choices=[(minutes, duration(minutes * 60)) for minutes in MINUTES],
         coerce=int,
         initial=30,
         help_text="The time runs from the first page you open.",

@@ -1,6 +1,7 @@
 """Viewing as staff: asked for with a reason, known to the owners, for a time, reading only; and every way out of that."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -50,9 +51,8 @@ def consented(access, owner) -> StaffAccess:
 
 
 def now_is(monkeypatch, **later) -> None:
-    moment = timezone.now() + timedelta(**later)
-    monkeypatch.setattr("tenants.staff_access.timezone", SimpleNamespace(now=lambda: moment))
-    monkeypatch.setattr("tenants.models.timezone.now", lambda: moment)
+    moment = datetime.now(UTC) + timedelta(**later)
+    monkeypatch.setattr("django.utils.timezone.now", lambda: moment)
 
 
 def decide(client, access, decision, slug="alpha"):
@@ -220,6 +220,32 @@ def test_another_workspaces_id_is_an_unknown_one(access, person, sign_in, worksp
 
 def test_nonsense_is_refused(access, client_owner):
     assert decide(client_owner, access, "dance").status_code == 422
+
+
+def test_the_state_of_one_is_what_the_database_finds_of_many(staff, workspace_a):
+    now = timezone.now()
+    past, future = now - timedelta(minutes=5), now + timedelta(minutes=5)
+    times = {
+        "refused_at": (None, past),
+        "ended_at": (None, past),
+        "began_at": (None, past),
+        "ends_at": (None, past, future),
+        "lapses_at": (past, future),
+        "consented_at": (None, past),
+        "usable_from": (None, past, future),
+    }
+    same = {"tenant": workspace_a, "staff": staff, "staff_email": staff.email, "reason": REASON, "minutes": 30}
+    StaffAccess.objects.bulk_create(
+        StaffAccess(**same, **dict(zip(times, row, strict=True))) for row in product(*times.values())
+    )
+    made = StaffAccess.objects.all()
+    for found, states in (
+        (made.open(), (State.WAITING, State.USABLE, State.RUNNING)),
+        (made.admitting(), (State.USABLE, State.RUNNING)),
+        (made.running(), (State.RUNNING,)),
+    ):
+        assert {each.pk for each in found} == {each.pk for each in made if each.state in states} != set()
+    assert {each.pk for each in made if each.is_open} == {each.pk for each in made.open()}
 
 
 # ---------------------------------------------------------------- the end of it
