@@ -43,12 +43,18 @@ def require_second_factor(tenant: Tenant, wanted: bool) -> None:
 
 
 def suspend(tenant: Tenant, reason: str) -> None:
-    """From now on every route, job and invitation refuses; nothing is lost. Members read the reason."""
+    """From now on every route, job and invitation refuses; nothing is lost. Members read the reason, owners are told."""
     reason = names.checked_reason(reason)
     with _locked(tenant) as row:
         if row.status != Tenant.Status.ACTIVE:
             raise Refused(f"{row.name} is {row.get_status_display()}: only an active workspace can be suspended.")
         row.status, row.suspended_at, row.suspension = Tenant.Status.SUSPENDED, timezone.now(), reason
+    notices.tell_owners(
+        tenant,
+        f"{tenant.name} is suspended",
+        f"The workspace {tenant.name} has been suspended by the staff of this installation: until they resume it nobody can "
+        f"open it and no job works in it. Nothing is deleted.\nReason: {reason}\n",
+    )
 
 
 def resume(tenant: Tenant) -> None:
@@ -57,6 +63,7 @@ def resume(tenant: Tenant) -> None:
         if row.status != Tenant.Status.SUSPENDED:
             raise Refused(f"{row.name} is not suspended.")
         row.status, row.suspended_at, row.suspension = Tenant.Status.ACTIVE, None, ""
+    notices.tell_owners(tenant, f"{tenant.name} is resumed", f"The workspace {tenant.name} can be used again.\n")
 
 
 def schedule_deletion(tenant: Tenant, days: int) -> None:

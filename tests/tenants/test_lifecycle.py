@@ -80,6 +80,16 @@ def test_owners_are_told_of_a_deletion(settings, workspace_a, owner, viewer, mai
     assert [(message.to, message.subject.partition(" ")[0]) for message in mailoutbox] == [([owner.email], "Alpha")] * 2
 
 
+def test_owners_are_told_of_a_suspension(mail_server, workspace_a, owner, viewer, mailoutbox):
+    lifecycle.suspend(workspace_a, "The invoice of March is open")
+    lifecycle.resume(workspace_a)
+    assert [(message.to, message.subject) for message in mailoutbox] == [
+        ([owner.email], "Alpha is suspended"),
+        ([owner.email], "Alpha is resumed"),
+    ]
+    assert "The invoice of March is open" in mailoutbox[0].body
+
+
 # ---------------------------------------------------------------- the settings page
 
 

@@ -58,10 +58,12 @@ class TestTheEndOfAWorkspace:
         run("create_workspace", "Lab")
         assert run("erase_workspace", "lab", "--in-days", "3")["delete_at"]
         assert run("erase_workspace", "lab", "--keep")["delete_at"] is None
-        assert run("erase_workspace", "lab", "--hold", "Court order")["legal_hold"] == "Court order"
+        run("erase_workspace", "lab", "--in-days", "3")
+        assert run("hold_workspace", "lab", "--reason", "Court order") == {"slug": "lab", "legal_hold": "Court order"}
+        assert Tenant.objects.get(slug="lab").delete_at is None
         with pytest.raises(CommandError, match="Court order"):
             run("erase_workspace", "lab", "--yes")
-        run("erase_workspace", "lab", "--release")
+        assert "no legal hold any more" in words("hold_workspace", "lab", "--release")
         assert "Erased lab: its key" in words("erase_workspace", "lab", "--yes")
 
 

@@ -1,4 +1,4 @@
-"""`manage.py erase_workspace ADDRESS`: now and for good; or, with `--in-days`, unless somebody calls it off."""
+"""`manage.py erase_workspace ADDRESS`: now and for good; or, with `--in-days`, unless somebody calls it off (`--keep`)."""
 
 import sys
 from argparse import ArgumentParser
@@ -22,26 +22,18 @@ class Command(Base):
         when = parser.add_mutually_exclusive_group()
         when.add_argument("--in-days", type=int, metavar="DAYS", help="schedule it; owners are told and can keep the workspace")
         when.add_argument("--keep", action="store_true", help="call a scheduled deletion off")
-        when.add_argument("--hold", metavar="REASON", help="forbid deletion until it is released")
-        when.add_argument("--release", action="store_true", help="end the hold")
 
-    def answer(
-        self, *, slug: str, yes: bool, in_days: int | None, keep: bool, hold: str | None, release: bool, **options: Any
-    ) -> dict[str, Any]:
+    def answer(self, *, slug: str, yes: bool, in_days: int | None, keep: bool, **options: Any) -> dict[str, Any]:
         tenant = workspace_at(slug)
         if keep:
             lifecycle.keep(tenant)
-        elif hold is not None:
-            lifecycle.hold(tenant, hold)
-        elif release:
-            lifecycle.release(tenant)
         elif in_days is not None:
             lifecycle.schedule_deletion(tenant, in_days)
         else:
             if not yes:
                 self._ask(slug)
             return {"erased": True, **asdict(erase(tenant))}
-        return {"erased": False, "slug": slug, "delete_at": tenant.delete_at, "legal_hold": tenant.legal_hold}
+        return {"erased": False, "slug": slug, "delete_at": tenant.delete_at}
 
     def _ask(self, slug: str) -> None:
         if not sys.stdin.isatty():
@@ -54,7 +46,5 @@ class Command(Base):
         if answer["erased"]:
             went = f"its key, {answer['files']} files, {answer['tables']} tables, {answer['jobs']} jobs"
             return f"Erased {answer['slug']}: {went}."
-        if answer["legal_hold"]:
-            return f"{answer['slug']} is kept: {answer['legal_hold']}"
         when = answer["delete_at"]
         return f"{answer['slug']} will be erased on {when:%Y-%m-%d %H:%M} UTC." if when else f"{answer['slug']} is kept."
