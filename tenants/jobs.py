@@ -11,8 +11,8 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -382,27 +382,41 @@ def release_jobs_of_dead_workers() -> int:
 
 def sweep(*, everything: bool = False) -> None:
     """Run the registered sweepers: public ones once, the others in each workspace that is due, whose figures are taken
-    then, or in `everything` that is active, at a worker's start. One failing stops no other.
+    then, or in `everything` that is active, at a worker's start. One failing stops no other, nor one workspace another.
     """
     try:
         close_old_connections()
         connection.set_schema_to_public()
         for sweeper in _public_sweepers:
-            _guarded(sweeper)
+            with _apart("the installation"):
+                _guarded(sweeper)
         failed, due = failed_by_workspace(), {tenant.id: tenant for tenant in stats.due()}
         swept = list(Tenant.objects.filter(status=Tenant.Status.ACTIVE)) if everything else list(due.values())
         for tenant in filter(is_open, swept):
-            with workspace(tenant):
-                for sweeper in _sweepers:
-                    _guarded(sweeper)
-            if tenant.id in due:
-                _guarded(partial(stats.refresh, tenant, jobs_failed=failed[tenant.id]))
+            with _apart(str(tenant.pk)):
+                with workspace(tenant):
+                    for sweeper in _sweepers:
+                        _guarded(sweeper)
+                if tenant.id in due:
+                    _guarded(partial(stats.refresh, tenant, jobs_failed=failed[tenant.id]))
             close_old_connections()  # one that has touched many workspaces has grown
         _guarded(stats.refresh_closed)
     except (OperationalError, InterfaceError) as error:  # the database is away: the next sweep finds it again
         logger.error("sweep ended: %s", describe_exception(error))
     finally:
         connection.return_to_public()
+
+
+@contextmanager
+def _apart(part: str) -> Iterator[None]:
+    """A statement that is cancelled, a login that is refused end this part of a sweep; only a database that is away ends all."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        logger.error("sweeping %s ended: %s", part, describe_exception(error))
+        connection.close()
+        connection.set_schema_to_public()
+        Tenant.objects.exists()
 
 
 def failed_keys(queue: Any) -> list[str]:

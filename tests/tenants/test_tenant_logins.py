@@ -332,3 +332,14 @@ def test_a_job_asked_for_in_a_transaction_is_queued_and_noted(workspace_a: Tenan
 def test_a_sweep_counts_in_each_workspace(workspace_a: Tenant, workspace_b: Tenant) -> None:
     jobs.sweep(everything=True)
     assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2
+
+
+def test_a_workspace_that_locks_itself_out_stops_no_other(workspace_a: Tenant, workspace_b: Tenant) -> None:
+    with workspace(workspace_a), connection.cursor() as cursor:
+        cursor.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
+    connection.close()
+    jobs.sweep(everything=True)
+    assert [stats.tenant for stats in WorkspaceStats.objects.exclude(refreshed_at=None)] == [workspace_b]
+    logins.sync(connections["operator"])  # `prepare` repairs it
+    jobs.sweep()
+    assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2
