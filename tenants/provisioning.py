@@ -62,12 +62,15 @@ def request_workspace(name: str, slug: str, owner: User | None) -> Tenant:
 def provision(tenant: Tenant) -> None:
     """Make the pending workspace real. Repeating it changes nothing; failing, it leaves nothing but the pending row.
 
-    The wrapping key is made only while the row is pending: a lost one is never replaced by a new one.
+    The wrapping key is made only while the row is pending: a lost one is never replaced by a new one. Raises Refused for
+    one that is being erased.
     """
     keys, operator = provider(), connections["operator"]
     with transaction.atomic(using="operator"):
         row = Tenant.objects.using("operator").select_for_update().get(pk=tenant.pk)
-        if row.status not in Tenant.MADE:
+        if row.status == Tenant.Status.ERASING:
+            raise Refused(f"The workspace {row.slug} is being erased: wait until it is gone, then try again.")
+        if row.status in Tenant.UNMADE:
             keys.create(row.pk)
             wrapped = keys.wrap(row.pk, secrets.token_bytes(KEY_BYTES), wrap_binding(row.pk, 1))
             _create_schema(operator, row.schema_name)
@@ -75,8 +78,9 @@ def provision(tenant: Tenant) -> None:
             made = {"status": Tenant.Status.ACTIVE, "schema_version": schemas.head()}
             Tenant.objects.using("operator").filter(pk=row.pk).update(**made)
     keys.activate(tenant.pk)
-    tenant.status = Tenant.Status.ACTIVE
-    provisioned(tenant)
+    tenant.refresh_from_db(fields=["status", "schema_version"])
+    if schemas.is_open(tenant):
+        provisioned(tenant)
 
 
 def _create_schema(operator: Any, schema: str) -> None:
@@ -104,8 +108,6 @@ def create_workspace(name: str, slug: str, owner: User | None = None) -> tuple[T
             tenant = request_workspace(name, slug, owner)
         except Taken:
             return _made_by_another(slug)
-    if tenant.status == Tenant.Status.ERASING:
-        raise Refused(f"The workspace {slug} is being deleted: wait until it is gone, then try again.")
     try:
         provision(tenant)
     except BaseException:
@@ -129,13 +131,19 @@ def slug_of_key(key: str) -> str:
 def open_workspace(name: str, slug: str, owner: User | None) -> Tenant:
     """What a form does: the pending row, and a job that makes it real."""
     tenant = request_workspace(name, slug, owner)
-    enqueue_public("tenants.provisioning.provision_by_id", tenant.id.hex, job_id=f"provision-{tenant.id.hex}")
+    _queue(tenant)
     return tenant
+
+
+def _queue(tenant: Tenant) -> None:
+    enqueue_public("tenants.provisioning.provision_by_id", tenant.id.hex, job_id=f"provision-{tenant.id.hex}")
 
 
 @task
 def provision_by_id(tenant_id: str) -> None:
-    tenant = Tenant.objects.get(pk=tenant_id)
+    tenant = Tenant.objects.filter(pk=tenant_id, status__in=(*Tenant.UNMADE, *Tenant.MADE)).first()
+    if tenant is None:
+        return  # erased since
     try:
         provision(tenant)
     except Exception:
@@ -144,9 +152,11 @@ def provision_by_id(tenant_id: str) -> None:
 
 
 def retry(tenant: Tenant) -> None:
-    """Ask again for a workspace that failed or whose job was lost."""
-    Tenant.objects.filter(pk=tenant.pk, status=Tenant.Status.FAILED).update(status=Tenant.Status.PENDING)
-    enqueue_public("tenants.provisioning.provision_by_id", tenant.id.hex, job_id=f"provision-{tenant.id.hex}")
+    """Ask again for a workspace that could not be created. Raises Refused for any other."""
+    if not Tenant.objects.filter(pk=tenant.pk, status=Tenant.Status.FAILED).update(status=Tenant.Status.PENDING):
+        now = Tenant.objects.filter(pk=tenant.pk).first()
+        raise Refused(f"{tenant.name} is {now.get_status_display() if now else 'gone'}: there is nothing to try again.")
+    _queue(tenant)
 
 
 @on_worker_start_public
@@ -154,11 +164,11 @@ def resume_provisioning() -> None:
     """Queue again what is pending without a job; remove wrapping keys whose workspace never came to be."""
     for tenant in Tenant.objects.filter(status=Tenant.Status.PENDING):
         if not is_in_flight(job_key(f"provision-{tenant.id.hex}"), "default"):
-            retry(tenant)
+            _queue(tenant)
     keys = provider()
     for tenant_id, made_at in keys.pending():
         status = Tenant.objects.filter(pk=tenant_id).values_list("status", flat=True).first()
-        if status == Tenant.Status.ACTIVE:
+        if status in Tenant.MADE:
             keys.activate(tenant_id)  # killed between the commit and the activation
         elif status is None and timezone.now().timestamp() - made_at > ORPHAN_SECONDS:
             keys.destroy(tenant_id)
@@ -170,7 +180,7 @@ def suggest_slug(name: str) -> str:
 
 
 def missing_keys() -> list[Tenant]:
-    """Active workspaces whose wrapping key the keystore does not hold: a reason not to start."""
+    """Workspaces whose wrapping key the keystore does not hold: a reason not to start."""
     keys = provider()
     with public_context():
-        return [tenant for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE) if not keys.holds(tenant.id)]
+        return [tenant for tenant in Tenant.objects.filter(status__in=Tenant.MADE) if not keys.holds(tenant.id)]

@@ -1,5 +1,6 @@
 """Pages about workspaces and people. Those of a workspace step into public context for rows a tenant may not write."""
 
+from contextlib import suppress
 from uuid import UUID
 
 from allauth.account.adapter import get_adapter as get_account_adapter
@@ -71,7 +72,8 @@ def opening(request: HttpRequest, slug: str) -> HttpResponse:
     """Waits with progress until the job has made the workspace; POST asks again after a failure."""
     tenant = get_object_or_404(Tenant, slug=slug, memberships__user_id=request.user.pk)
     if request.method == "POST" and tenant.status == Tenant.Status.FAILED:
-        provisioning.retry(tenant)
+        with suppress(Refused):  # somebody else has asked meanwhile
+            provisioning.retry(tenant)
         return redirect("workspace-opening", slug=slug)
     if tenant.status == Tenant.Status.ACTIVE:
         if request.headers.get("HX-Request"):

@@ -182,7 +182,7 @@ def keystore() -> Finding:
         if missing := missing_keys():
             detail = f"It lacks the keys of {len(missing)} workspaces ({missing[0].slug} is one)."
             return Finding(name, "repair", detail, restore)
-        rows = TenantKey.objects.filter(tenant__status=Tenant.Status.ACTIVE)
+        rows = TenantKey.objects.filter(tenant__status__in=Tenant.MADE)
         opened = set()
         for tenant, version, wrapped in rows.values_list("tenant_id", "version", "wrapped"):
             keys.unwrap(tenant, bytes(wrapped), wrap_binding(tenant, version))

@@ -18,6 +18,7 @@ from search.pool import pool
 from tenants import jobs, lifecycle, notices
 from tenants.errors import Refused
 from tenants.keys.keyring import keyring, provider
+from tenants.locks import alone_with
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
 
@@ -35,7 +36,14 @@ class Erased:
 
 
 def erase(tenant: Tenant) -> Erased:
-    """Erase it now. Raises Refused where a legal hold forbids it; safe to repeat."""
+    """Erase it now. Raises Refused where a legal hold forbids it, or another process is at it; safe to repeat."""
+    with alone_with(tenant.pk) as alone:
+        if not alone:
+            raise Refused(f"{tenant.name} is being erased already.")
+        return _erase(tenant)
+
+
+def _erase(tenant: Tenant) -> Erased:
     if tenant.status != Tenant.Status.ERASING:
         lifecycle.begin_erasure(tenant)
         notices.tell_owners(tenant, f"{tenant.name} is deleted", f"The workspace {tenant.name} has been deleted.\n")
@@ -58,7 +66,7 @@ def erase_due() -> None:
         try:
             erase(tenant)
         except Refused:
-            continue  # held in this very moment
+            continue  # held in this very moment, or erased by another worker
         except Exception as error:
             logger.error("erasing %s failed, to be tried again: %s", tenant.pk, describe_exception(error))
 

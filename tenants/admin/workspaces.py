@@ -141,7 +141,7 @@ class WorkspaceAdmin(admin.ModelAdmin):
 
     @admin.action(description="Try again to create", permissions=["change"])
     def try_again(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:
-        for tenant in queryset.exclude(status__in=Tenant.MADE):
+        for tenant in queryset.filter(status=Tenant.Status.FAILED):
             try:
                 provisioning.retry(tenant)
             except Refused as refusal:

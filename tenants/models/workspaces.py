@@ -27,6 +27,7 @@ class Tenant(TenantMixin):
         ERASING = "erasing", "being erased"
 
     MADE: ClassVar[tuple[Status, ...]] = (Status.ACTIVE, Status.SUSPENDED)  # has a schema and a key
+    UNMADE: ClassVar[tuple[Status, ...]] = (Status.PENDING, Status.FAILED)  # may still get them; one being erased may not
 
     auto_create_schema = False
 

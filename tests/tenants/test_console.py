@@ -5,7 +5,7 @@ from allauth.account.models import EmailAddress
 from django.test import Client
 
 from documents.receiving import create_collection
-from tenants import people, schemas
+from tenants import lifecycle, people, provisioning, schemas
 from tenants.context import workspace
 from tenants.models import Domain, Membership, Tenant, User, WorkspaceStats
 from tests.conftest import PASSWORD
@@ -38,6 +38,18 @@ def test_staff_create_a_workspace_and_the_worker_makes_it(staff, run_jobs):
     assert run_jobs() == 1
     assert Tenant.objects.get(slug="new-one").status == Tenant.Status.ACTIVE
     assert "New one" in staff.get("/admin/tenants/tenant/").content.decode()
+
+
+def test_only_what_could_not_be_created_is_tried_again(staff, workspace_a, run_jobs, monkeypatch):
+    monkeypatch.setattr("tenants.jobs._public_sweepers", [])  # nothing goes on with the erasure meanwhile
+    failed, erased = (provisioning.request_workspace(slug.title(), slug, None) for slug in ("failed", "erased"))
+    Tenant.objects.filter(pk=failed.pk).update(status=Tenant.Status.FAILED)
+    lifecycle.begin_erasure(erased)
+    chosen = [str(tenant.pk) for tenant in (failed, erased, workspace_a)]
+    staff.post("/admin/tenants/tenant/", {"action": "try_again", "_selected_action": chosen})
+    assert run_jobs() == 1
+    statuses = dict(Tenant.objects.values_list("slug", "status"))
+    assert (statuses["failed"], statuses["erased"]) == (Tenant.Status.ACTIVE, Tenant.Status.ERASING)
 
 
 def test_a_taken_address_is_refused_in_the_form(staff, workspace_a):

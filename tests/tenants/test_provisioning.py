@@ -8,7 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection, connections
 
-from tenants import provisioning, schemas
+from tenants import lifecycle, provisioning, schemas
 from tenants.context import workspace
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
@@ -103,6 +103,23 @@ def test_a_lost_wrapping_key_is_not_replaced():
     assert [missing.slug for missing in provisioning.missing_keys()] == ["theta"]
     with pytest.raises(KeyUnavailable):
         keyring.subkey(tenant.pk, 1, "text")
+
+
+def test_a_suspended_one_keeps_its_key_and_stays_suspended(monkeypatch):
+    from tenants.keys.providers import Keystore
+
+    monkeypatch.setattr(Keystore, "activate", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        provisioning.create_workspace("Lambda", "lambda")
+    monkeypatch.undo()
+    tenant = Tenant.objects.get(slug="lambda")
+    lifecycle.suspend(tenant, "Unpaid")
+    provisioning.resume_provisioning()
+    assert tenant.pk not in [pending for pending, _ in provider().pending()]
+    provisioning.provision(tenant)
+    assert tenant.status == Tenant.Status.SUSPENDED
+    provider().destroy(tenant.pk)
+    assert [missing.slug for missing in provisioning.missing_keys()] == ["lambda"]
 
 
 def test_failing_after_the_commit_deletes_nothing(monkeypatch):

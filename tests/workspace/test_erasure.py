@@ -1,5 +1,6 @@
 """Erasing a workspace: nothing left, whatever interrupts it, and never against a hold."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tenants.context import workspace
 from tenants.errors import Refused
 from tenants.jobs import enqueue
 from tenants.keys.keyring import provider
+from tenants.locks import alone_with
 from tenants.models import Membership, Tenant, TenantKey
 from tests.factories import DocumentFactory
 from workspace import erasure
@@ -92,8 +94,70 @@ def test_while_it_is_erased_nobody_gets_in(doomed, sign_in):
     assert client.get("/w/doomed/").status_code == 404
     with pytest.raises(Refused, match="deleted"):
         lifecycle.resume(doomed)
-    with pytest.raises(Refused, match="being deleted"):
+    with pytest.raises(Refused, match="being erased"):
         provisioning.create_workspace("Doomed", "doomed")
+
+
+@pytest.fixture
+def unswept(monkeypatch) -> None:
+    """No sweep goes on with an erasure meanwhile."""
+    monkeypatch.setattr("tenants.jobs._public_sweepers", [])
+
+
+def was_made(tenant: Tenant) -> bool:
+    return not {"schema", "role", "key", "wrapped key"}.isdisjoint(traces(tenant))
+
+
+@pytest.mark.parametrize("job", ["lost", "waiting"])
+def test_one_that_is_still_being_made_is_not_made_any_more(unswept, run_jobs, job):
+    tenant = provisioning.open_workspace("Unborn", "unborn", None)
+    lifecycle.begin_erasure(tenant)
+    with pytest.raises(Refused, match="being erased"):
+        provisioning.provision(tenant)
+    with pytest.raises(Refused, match="being erased"):
+        provisioning.retry(tenant)
+    if job == "lost":
+        django_rq.get_queue("default").connection.flushdb()
+    assert run_jobs() == (job == "waiting")
+    provisioning.resume_provisioning()
+    assert run_jobs() == 0
+    assert not was_made(tenant)
+    erasure.erase_due()
+    assert not Tenant.objects.filter(pk=tenant.pk).exists()
+
+
+def test_a_job_to_make_one_that_is_gone_does_nothing(run_jobs):
+    tenant = provisioning.open_workspace("Unborn", "unborn", None)
+    erasure.erase(tenant)
+    assert run_jobs() == 1
+    assert not was_made(tenant)
+
+
+def test_what_is_erased_gets_no_new_key(doomed, monkeypatch):
+    monkeypatch.setattr(erasure, "_drop_schema", lambda tenant: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        erasure.erase(doomed)
+    with pytest.raises(Refused, match="being erased"):
+        provisioning.provision(doomed)
+    assert not provider().holds(doomed.pk)
+
+
+def test_two_workers_do_not_erase_the_same_one(doomed):
+    def erase_due() -> None:
+        try:
+            erasure.erase_due()
+        finally:
+            connection.close()
+            connections["operator"].close()
+
+    lifecycle.schedule_deletion(doomed, 1)
+    Tenant.objects.filter(pk=doomed.pk).update(delete_at=timezone.now())
+    with alone_with(doomed.pk), ThreadPoolExecutor(1) as other:
+        other.submit(erase_due).result()
+    assert "key" in traces(doomed)
+    with ThreadPoolExecutor(1) as other:
+        other.submit(erase_due).result()
+    assert traces(doomed) == []
 
 
 def test_a_hold_forbids_it(doomed):
