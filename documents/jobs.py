@@ -1,19 +1,15 @@
 """The background jobs of documents, and what brings back the ones that were lost. Holds no logic of its own."""
 
-import time
 from uuid import UUID
 
 from documents import access, ingestion, quotas, storage
 from documents.models import Document
 from tenants import jobs
-from tenants.context import current_tenant
+from tenants.sweeping import every, sweeper
 
 INGEST_SECONDS = 12 * 3600  # a limit for the hung; 64 MB of text take about half an hour
-ORPHAN_INTERVAL_SECONDS = 3600
-RECOUNT_INTERVAL_SECONDS = 24 * 3600
-
-_orphans_removed: dict[UUID, float] = {}
-_recounted: dict[UUID, float] = {}
+ORPHAN_SECONDS = 3600
+RECOUNT_SECONDS = 24 * 3600
 
 
 @jobs.task
@@ -44,20 +40,17 @@ def queue_unfinished() -> int:
 
 
 def sweep() -> None:
-    """Run by the worker in every workspace, at its start and every half minute; files are looked at hourly, counts daily."""
+    """What was lost is queued again with each sweep; files are looked at hourly, counts daily."""
     queue_unfinished()
-    tenant = current_tenant().id
-    if time.monotonic() - _orphans_removed.get(tenant, float("-inf")) > ORPHAN_INTERVAL_SECONDS:
+    if every(ORPHAN_SECONDS, "orphans"):
         storage.remove_orphans(set(Document.objects.values_list("stored_name", flat=True)))
-        _orphans_removed[tenant] = time.monotonic()
-    if time.monotonic() - _recounted.get(tenant, float("-inf")) > RECOUNT_INTERVAL_SECONDS:
+    if every(RECOUNT_SECONDS, "recount"):
         quotas.recount()
         access.forget_former_members()
-        _recounted[tenant] = time.monotonic()
 
 
 def connect() -> None:
-    jobs.on_worker_start(sweep)
+    sweeper(sweep)
 
 
 def _job_id(document_id: UUID) -> str:

@@ -4,19 +4,18 @@ from datetime import timedelta
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
-from django.core.cache import cache
 from django.utils import timezone
 
-from tenants.jobs import on_worker_start_public
 from tenants.models import Invitation, OutgoingMail, Session
+from tenants.sweeping import every, public_sweeper
 
 DAY_SECONDS = 24 * 3600
 KEEP_DAYS = 30
 
 
-@on_worker_start_public
+@public_sweeper
 def once_a_day() -> None:
-    if cache.add("housekeeping", 1, DAY_SECONDS):
+    if every(DAY_SECONDS, "housekeeping"):
         forget()
 
 

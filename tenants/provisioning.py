@@ -20,11 +20,12 @@ from tenants import logins, names, roles, schemas
 from tenants.context import public_context
 from tenants.database import connection
 from tenants.errors import Refused
-from tenants.jobs import enqueue_public, is_in_flight, job_key, on_worker_start_public, provisioned, task
+from tenants.jobs import enqueue_public, is_in_flight, job_key, task
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.providers import KEY_BYTES
 from tenants.models import SLUG, Membership, Tenant, TenantKey, User
 from tenants.permissions import Role
+from tenants.sweeping import provisioned, public_sweeper
 
 ORPHAN_SECONDS = 3600
 
@@ -159,7 +160,7 @@ def retry(tenant: Tenant) -> None:
     _queue(tenant)
 
 
-@on_worker_start_public
+@public_sweeper
 def resume_provisioning() -> None:
     """Queue again what is pending without a job; remove wrapping keys whose workspace never came to be."""
     for tenant in Tenant.objects.filter(status=Tenant.Status.PENDING):

@@ -16,8 +16,8 @@ from django.utils import timezone
 from tenants import names, notices
 from tenants.context import public_context
 from tenants.errors import Refused
-from tenants.jobs import on_worker_start_public
 from tenants.models import MINUTES, Membership, StaffAccess, Tenant, User
+from tenants.sweeping import public_sweeper
 
 LAPSES_AFTER = timedelta(days=7)  # from when it may be used
 
@@ -134,7 +134,7 @@ def open_in(tenant: Tenant) -> list[StaffAccess]:
     return list(StaffAccess.objects.open().filter(tenant=tenant).select_related("staff"))
 
 
-@on_worker_start_public
+@public_sweeper
 def close_expired() -> None:
     """Write down that the time is over, and tell the owners. Nobody waits for this: what is over lets nobody in."""
     now = timezone.now()

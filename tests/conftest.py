@@ -15,7 +15,7 @@ from django.db import connection, connections
 from django.test import Client, TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
-from tenants import jobs, roles, stats
+from tenants import roles, stats, sweeping
 from tenants.keys.keyring import keyring, provider
 
 WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
@@ -114,6 +114,7 @@ def empty_all_tables(self: TransactionTestCase) -> None:
 def django_db_setup(
     django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
 ) -> Iterator[None]:
+    from tenants.models import WorkspaceStats
     from tenants.provisioning import create_workspace
 
     with django_db_blocker.unblock():
@@ -122,6 +123,7 @@ def django_db_setup(
         act_as("worker")
         for slug in WORKSPACES:
             create_workspace(slug.title(), slug)
+        WorkspaceStats.objects.all().delete()  # that of their making: the first test begins like every other
         connections["operator"].close()
         act_as("web")
         # the web login from here on, in threads too
@@ -146,8 +148,8 @@ def _start_clean(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     What the isolation self-test begins by itself is not among a test's jobs.
     """
     for registered in ("_sweepers", "_public_sweepers", "_after_provisioning"):
-        others = [sweeper for sweeper in getattr(jobs, registered) if "isolation" not in sweeper.__module__]
-        monkeypatch.setattr(jobs, registered, others)
+        others = [sweeper for sweeper in getattr(sweeping, registered) if "isolation" not in sweeper.__module__]
+        monkeypatch.setattr(sweeping, registered, others)
     cache.clear()
     django_rq.get_queue("default").connection.flushdb()
     keyring.forget()
@@ -264,7 +266,8 @@ def run_jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
     Returns how many jobs ran; a job that failed raises with what its log line says.
     """
-    from tenants.jobs import HotWorker, new_worker, queues
+    from tenants.jobs import queues
+    from tenants.worker import HotWorker, new_worker
 
     def run() -> int:
         performed = 0
@@ -275,7 +278,7 @@ def run_jobs(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
                 performed += 1
                 return super().perform_job(job, queue)
 
-        monkeypatch.setattr("tenants.jobs.HotWorker", Counting)
+        monkeypatch.setattr("tenants.worker.HotWorker", Counting)
         worker = new_worker()
         before = connection.tenant
         worker.work(burst=True, logging_level="WARNING")

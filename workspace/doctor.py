@@ -21,11 +21,12 @@ from django.db.migrations.executor import MigrationExecutor
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from search.embeddings import EmbeddingModelMissing, embedder
 from tenants import logins, roles, schemas
-from tenants.jobs import queues, worker_is_listening
+from tenants.jobs import queues
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant, TenantKey
 from tenants.provisioning import missing_keys
+from tenants.worker import worker_is_listening
 
 OLDEST_POSTGRESQL = 160000  # GRANT … WITH INHERIT FALSE, SET TRUE
 OLDEST_PGVECTOR = (0, 8)  # iterative scans

@@ -21,6 +21,7 @@ from tenants.keys.keyring import keyring, provider
 from tenants.locks import alone_with
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
+from tenants.sweeping import public_sweeper
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +53,13 @@ def _erase(tenant: Tenant) -> Erased:
     pool().forget(tenant.pk)
     tables = _drop_schema(tenant)
     files = _remove_files(tenant)
-    removed = jobs.remove_all(tenant.pk)
+    removed = jobs.forget_workspace(tenant.pk)
     _clear_cache(tenant)
     Tenant.objects.filter(pk=tenant.pk).delete()  # with memberships, invitations, hostnames and wrapped keys
     return Erased(tenant.slug, files, tables, removed)
 
 
-@jobs.on_worker_start_public
+@public_sweeper
 def erase_due() -> None:
     """What a killed erasure left, and workspaces whose day has come."""
     due = Tenant.objects.filter(status__in=Tenant.MADE, delete_at__lte=timezone.now(), legal_hold="")

@@ -7,7 +7,7 @@ from django.template.response import TemplateResponse
 from django.views.decorators.http import require_http_methods
 from redis.exceptions import RedisError
 
-from tenants import queues
+from tenants import failed_jobs
 from tenants.errors import Refused
 
 
@@ -18,7 +18,7 @@ def jobs_page(request: HttpRequest) -> HttpResponse:
         if request.method == "POST":
             _act(request)
             return redirect("admin:jobs")
-        seen = queues.look()
+        seen = failed_jobs.look()
     except RedisError:
         seen = None
     context = {**admin.site.each_context(request), "title": "Jobs and workers", "seen": seen}
@@ -29,15 +29,15 @@ def _act(request: HttpRequest) -> None:
     try:
         match request.POST.dict():
             case {"retry": "all"}:
-                again, refused = queues.retry_all()
+                again, refused = failed_jobs.retry_all()
                 messages.success(request, f"Queued {again} again." + (f" {refused} cannot be: remove them." if refused else ""))
             case {"remove": "all"}:
-                messages.success(request, f"Removed {queues.remove_all()}.")
+                messages.success(request, f"Removed {failed_jobs.remove_all()}.")
             case {"retry": key}:
-                queues.retry(key)
+                failed_jobs.retry(key)
                 messages.success(request, "Queued again.")
             case {"remove": key}:
-                queues.remove(key)
+                failed_jobs.remove(key)
                 messages.success(request, "Removed.")
     except Refused as refusal:
         messages.error(request, str(refusal))

@@ -187,7 +187,7 @@ RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
     for name in ("default", "ingest")
 }
-RQ = {"JOB_CLASS": "tenants.jobs.TenantJob", "QUEUE_CLASS": "tenants.jobs.TenantQueue"}
+RQ = {"JOB_CLASS": "tenants.worker.TenantJob", "QUEUE_CLASS": "tenants.worker.TenantQueue"}
 RQ_SHOW_ADMIN_LINK = True
 
 # -- sign-in

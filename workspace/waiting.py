@@ -8,7 +8,8 @@ from django.db.models import Count
 from documents.models import Collection, Document
 from tenants.database import connection
 from tenants.errors import Refused
-from tenants.jobs import QUEUES, new_worker, queues, worker_is_listening
+from tenants.jobs import QUEUES, queues
+from tenants.worker import new_worker, worker_is_listening
 
 POLL_SECONDS = 2.0
 JOBS_AT_A_TIME = 20  # between two reports of progress

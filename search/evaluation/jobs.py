@@ -3,7 +3,8 @@
 from uuid import UUID
 
 from search.evaluation import runs
-from tenants.jobs import on_worker_start, task
+from tenants.jobs import task
+from tenants.sweeping import sweeper
 
 
 @task
@@ -11,6 +12,6 @@ def run(run_id: str) -> None:
     runs.execute(UUID(run_id))
 
 
-@on_worker_start
+@sweeper
 def resume_runs() -> None:
     runs.resume_unfinished()

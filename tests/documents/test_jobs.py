@@ -12,8 +12,8 @@ from django.db import connection
 from documents import ingestion, jobs, ledger
 from documents.models import Document
 from tenants.context import public_context, workspace
-from tenants.jobs import sweep
 from tenants.models import Tenant
+from tenants.sweeping import sweep
 from tests.factories import DocumentFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -70,7 +70,6 @@ def test_a_job_for_a_deleted_document_ends_quietly(workspace_a: Any, run_jobs: C
 
 def test_the_sweep_removes_orphans_once_an_hour(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[set[str]] = []
-    monkeypatch.setattr(jobs, "_orphans_removed", {})
     monkeypatch.setattr("documents.storage.remove_orphans", calls.append)
     with workspace(workspace_a):
         document = DocumentFactory(state=State.READY)

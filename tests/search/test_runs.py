@@ -18,8 +18,8 @@ from search.models import Answer, Judgment, JudgmentSet, Question, Run
 from search.sources import sources
 from tenants.context import public_context
 from tenants.errors import Refused
-from tenants.jobs import sweep
 from tenants.models import Tenant
+from tenants.sweeping import sweep
 from tests.factories import CollectionFactory
 from tests.search.conftest import store
 

@@ -41,7 +41,7 @@ def test_staff_create_a_workspace_and_the_worker_makes_it(staff, run_jobs):
 
 
 def test_only_what_could_not_be_created_is_tried_again(staff, workspace_a, run_jobs, monkeypatch):
-    monkeypatch.setattr("tenants.jobs._public_sweepers", [])  # nothing goes on with the erasure meanwhile
+    monkeypatch.setattr("tenants.sweeping._public_sweepers", [])  # nothing goes on with the erasure meanwhile
     failed, erased = (provisioning.request_workspace(slug.title(), slug, None) for slug in ("failed", "erased"))
     Tenant.objects.filter(pk=failed.pk).update(status=Tenant.Status.FAILED)
     lifecycle.begin_erasure(erased)

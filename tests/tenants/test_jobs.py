@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from rq.job import Job
 
-from tenants import jobs
+from tenants import jobs, sweeping, worker
 from tenants.context import NoTenant, current_tenant, workspace
 
 seen: list[tuple[str, str]] = []
@@ -88,7 +88,7 @@ def test_garbage_in_redis_does_not_end_the_worker(workspace_a, run_jobs, field, 
     queue.connection.hset(f"rq:job:{key}", field, b"\xff zz")
     if registered:
         queue.connection.zadd(queue.started_job_registry.key, {f"{key}:x": 9e12})
-        jobs.release_jobs_of_dead_workers()
+        worker.release_jobs_of_dead_workers()
     with workspace(workspace_a):
         jobs.held("default")
         jobs.in_flight("garbage", "default")
@@ -117,7 +117,7 @@ def test_a_job_in_the_hands_of_a_dead_worker_is_not_in_flight(in_workspace_a):
     job.save()
     queue.connection.zadd(queue.started_job_registry.key, {f"{key}:execution": 9e12})
     assert not jobs.in_flight("x", "default")
-    assert jobs.release_jobs_of_dead_workers() == 1
+    assert worker.release_jobs_of_dead_workers() == 1
     assert queue.connection.zcard(queue.started_job_registry.key) == 0
 
 
@@ -127,9 +127,9 @@ def test_sweepers_run_in_every_workspace_and_one_failing_stops_no_other(workspac
     def broken():
         raise ValueError
 
-    monkeypatch.setattr(jobs, "_sweepers", [broken, lambda: visited.append(current_tenant().slug)])
-    monkeypatch.setattr(jobs, "_public_sweepers", [lambda: visited.append(connection.schema_name)])
-    jobs.sweep()
+    monkeypatch.setattr(sweeping, "_sweepers", [broken, lambda: visited.append(current_tenant().slug)])
+    monkeypatch.setattr(sweeping, "_public_sweepers", [lambda: visited.append(connection.schema_name)])
+    sweeping.sweep()
     assert visited == ["public", "alpha", "beta"]
 
 
@@ -140,7 +140,7 @@ def test_without_redis_what_asked_for_a_job_goes_on(in_workspace_a, monkeypatch)
     def away(*args, **kwargs):
         raise Unreachable
 
-    monkeypatch.setattr(jobs.TenantQueue, "original_enqueue_call", away)
+    monkeypatch.setattr(worker.TenantQueue, "original_enqueue_call", away)
     jobs.enqueue("tests.tenants.test_jobs.note", "x", job_id="x")
     assert not jobs.in_flight("x", "default")
 
@@ -159,8 +159,8 @@ def test_a_sweep_without_the_database_ends_quietly(workspace_a, monkeypatch):
     def away():
         raise OperationalError
 
-    monkeypatch.setattr(jobs, "_public_sweepers", [away])
-    jobs.sweep()
+    monkeypatch.setattr(sweeping, "_public_sweepers", [away])
+    sweeping.sweep()
 
 
 def test_a_signal_that_comes_during_maintenance_stops_the_worker(workspace_a, monkeypatch):
@@ -169,11 +169,11 @@ def test_a_signal_that_comes_during_maintenance_stops_the_worker(workspace_a, mo
     def stopped():
         raise StopRequested
 
-    worker = jobs.new_worker()
-    monkeypatch.setattr(jobs, "release_jobs_of_dead_workers", stopped)
+    working = worker.new_worker()
+    monkeypatch.setattr(worker, "release_jobs_of_dead_workers", stopped)
     with pytest.raises(StopRequested):
-        worker.run_maintenance_tasks()
+        working.run_maintenance_tasks()
     monkeypatch.undo()
-    monkeypatch.setattr(jobs, "_public_sweepers", [stopped])
+    monkeypatch.setattr(sweeping, "_public_sweepers", [stopped])
     with pytest.raises(StopRequested):
-        worker.run_maintenance_tasks()
+        working.run_maintenance_tasks()

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import django_rq
 import pytest
+from django.core.cache import cache
 from django.db import close_old_connections, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
 from documents.jobs import enqueue_ingest
 from documents.models import Document
-from tenants import jobs, stats
+from tenants import failed_jobs, jobs, stats, sweeping
 from tenants.context import current_tenant, public_context, workspace
 from tenants.database import base, connection
 from tenants.models import Tenant, WorkspaceStats
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "oper
 @pytest.fixture
 def visited(monkeypatch):
     found: list[str] = []
-    monkeypatch.setattr(jobs, "_sweepers", [lambda: found.append(current_tenant().slug)])
+    monkeypatch.setattr(sweeping, "_sweepers", [lambda: found.append(current_tenant().slug)])
     return found
 
 
@@ -32,13 +33,12 @@ def age(tenant, **fields) -> None:
 
 
 def test_only_what_is_due_is_swept(workspace_a, workspace_b, visited):
-    WorkspaceStats.objects.all().delete()  # of their making, when this is the first test of a run
-    jobs.sweep()
+    sweeping.sweep()
     assert visited == ["alpha", "beta"]  # nothing was known of them
     visited.clear()
-    jobs.sweep()
+    sweeping.sweep()
     assert visited == []
-    jobs.sweep(everything=True)
+    sweeping.sweep(everything=True)
     assert visited == ["alpha", "beta"]
 
 
@@ -56,14 +56,14 @@ def test_only_what_is_due_is_swept(workspace_a, workspace_b, visited):
     ],
 )
 def test_what_makes_a_workspace_due(workspace_a, workspace_b, fields, due):
-    jobs.sweep()
+    sweeping.sweep()
     now = timezone.now()
     age(workspace_a, **{name: now + value if isinstance(value, timedelta) else value for name, value in fields.items()})
     assert [tenant.slug for tenant in stats.due()] == (["alpha"] if due else [])
 
 
 def test_a_request_is_written_down_before_its_work_and_then_not_for_minutes(client_viewer, workspace_a, monkeypatch):
-    jobs.sweep()
+    sweeping.sweep()
     seen = []
     monkeypatch.setattr("search.views.render", lambda *args, **kwargs: seen.append(_activity(workspace_a)) or HttpResponse())
     client_viewer.get("/w/alpha/")
@@ -87,7 +87,7 @@ def test_who_is_no_member_leaves_no_trace(client_viewer, workspace_b):
 
 
 def test_a_queued_job_is_noted_when_its_transaction_is_committed(workspace_a):
-    jobs.sweep()
+    sweeping.sweep()
     with workspace(workspace_a):
         with transaction.atomic():
             jobs.enqueue("documents.jobs.ingest", "x", job_id="x")
@@ -105,7 +105,7 @@ def _queued(tenant):
 
 
 def test_a_document_whose_job_was_lost_is_queued_again(workspace_a):
-    jobs.sweep(everything=True)
+    sweeping.sweep(everything=True)
     with workspace(workspace_a):
         document = DocumentFactory()
         with transaction.atomic():
@@ -113,11 +113,11 @@ def test_a_document_whose_job_was_lost_is_queued_again(workspace_a):
     queue = django_rq.get_queue("ingest")
     queue.connection.flushdb()
     age(workspace_a, last_activity_at=None)
-    jobs.sweep()
+    sweeping.sweep()
     assert queue.count == 1
     age(workspace_a, queued_at=None)  # long ago: the document itself is reason enough
     queue.connection.flushdb()
-    jobs.sweep()
+    sweeping.sweep()
     assert queue.count == 1
     with workspace(workspace_a):
         assert Document.objects.get().is_unfinished
@@ -128,9 +128,9 @@ def test_figures_are_taken_with_each_sweep_and_failed_jobs_are_its_workspaces(wo
         jobs.enqueue("nobody.registered.this", job_id="x")
     with pytest.raises(AssertionError):
         run_jobs()
-    jobs.sweep()
+    sweeping.sweep()
     assert WorkspaceStats.objects.get(pk=workspace_a.pk).jobs_failed == 1
-    assert jobs.failed_by_workspace() == {workspace_a.pk: 1}
+    assert failed_jobs.failed_by_workspace() == {workspace_a.pk: 1}
 
 
 def cancelled() -> None:
@@ -142,8 +142,8 @@ def cancelled() -> None:
 
 
 def test_one_workspace_does_not_stop_the_sweep_of_others(workspace_a, workspace_b, visited, caplog):
-    jobs._sweepers.insert(0, cancelled)
-    jobs.sweep()
+    sweeping._sweepers.insert(0, cancelled)
+    sweeping.sweep()
     assert visited == ["beta"]
     assert f"sweeping {workspace_a.pk} ended: django.db.utils.OperationalError" in caplog.text
     assert connection.schema_name == "public"
@@ -156,18 +156,30 @@ def test_without_the_database_it_ends(workspace_a, workspace_b, visited, caplog)
         connection.settings_dict = connection.settings_dict | {"PASSWORD": "wrong"}
         connection.ensure_connection()
 
-    jobs._sweepers.append(lost)
+    sweeping._sweepers.append(lost)
     try:
-        jobs.sweep()
+        sweeping.sweep()
     finally:
         act_as(None)
     assert visited == ["alpha"]
     assert "sweep ended: django.db.utils.OperationalError" in caplog.text
 
 
+def test_what_is_done_now_and_then_each_workspace_has_once(workspace_a, workspace_b):
+    """The cache, which all workers share, remembers it: not a process, which forgets when it starts."""
+    assert sweeping.every(60, "something")
+    assert not sweeping.every(60, "something")
+    assert sweeping.every(60, "another")
+    for tenant in (workspace_a, workspace_b):
+        with workspace(tenant):
+            assert [sweeping.every(60, "something") for _ in range(2)] == [True, False]
+    cache.clear()
+    assert sweeping.every(60, "something")
+
+
 def test_suspended_workspaces_are_not_entered(workspace_a, workspace_b, visited):
     Tenant.objects.filter(pk=workspace_a.pk).update(status="suspended")
-    jobs.sweep(everything=True)
+    sweeping.sweep(everything=True)
     assert visited == ["beta"]
 
 

@@ -14,7 +14,7 @@ from django.test import Client
 from psycopg import sql
 
 from documents.models import Collection
-from tenants import jobs, logins, provisioning, roles, upgrading
+from tenants import jobs, logins, provisioning, roles, sweeping, upgrading
 from tenants.context import public_context, workspace
 from tenants.database.base import KEPT, ChangesLogin
 from tenants.keys.keyring import keyring
@@ -275,12 +275,11 @@ def test_a_new_thread_starts_in_public_and_has_its_own(workspace_a: Tenant) -> N
 def test_upgrading_reaches_the_login(monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant) -> None:
     """The operator upgrades; what the data steps read of the workspace, they read by its login."""
 
-    def upgrade(operator: Any, schema: str) -> bool:
+    def upgrade(operator: Any, schema: str) -> None:
         assert who()[0].endswith(schema)
         assert keyring.current_version(Tenant.objects.get().id) == 1
         with operator.cursor() as cursor:
             cursor.execute(f'CREATE TABLE "{schema}".brand_new (id int)')
-        return True
 
     Tenant.objects.filter(pk=workspace_a.pk).update(schema_version="")
     monkeypatch.setattr("tenants.schemas.upgrade", upgrade)
@@ -330,7 +329,7 @@ def test_a_job_asked_for_in_a_transaction_is_queued_and_noted(workspace_a: Tenan
 
 
 def test_a_sweep_counts_in_each_workspace(workspace_a: Tenant, workspace_b: Tenant) -> None:
-    jobs.sweep(everything=True)
+    sweeping.sweep(everything=True)
     assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2
 
 
@@ -338,8 +337,8 @@ def test_a_workspace_that_locks_itself_out_stops_no_other(workspace_a: Tenant, w
     with workspace(workspace_a), connection.cursor() as cursor:
         cursor.execute("ALTER ROLE CURRENT_USER PASSWORD 'mine'")
     connection.close()
-    jobs.sweep(everything=True)
+    sweeping.sweep(everything=True)
     assert [stats.tenant for stats in WorkspaceStats.objects.exclude(refreshed_at=None)] == [workspace_b]
     logins.sync(connections["operator"])  # `prepare` repairs it
-    jobs.sweep()
+    sweeping.sweep()
     assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2

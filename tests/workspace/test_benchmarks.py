@@ -12,7 +12,7 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from tenants import jobs
+from tenants import worker
 from tenants.database import base
 from workspace.benchmarks import Comparison, Setting, embedding, ingestion, material, memory
 
@@ -93,7 +93,7 @@ def test_search_on_services_of_its_own(model_dir: Path):
 @pytest.mark.parametrize("name", ["ingestion", "search"])
 @in_database
 def test_it_refuses_beside_a_worker(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(f"workspace.benchmarks.ingestion.{jobs.worker_is_listening.__name__}", lambda: True)
+    monkeypatch.setattr(f"workspace.benchmarks.ingestion.{worker.worker_is_listening.__name__}", lambda: True)
     with pytest.raises(CommandError, match="A worker is running"):
         call_command("benchmark", name)
 

@@ -101,7 +101,7 @@ def test_while_it_is_erased_nobody_gets_in(doomed, sign_in):
 @pytest.fixture
 def unswept(monkeypatch) -> None:
     """No sweep goes on with an erasure meanwhile."""
-    monkeypatch.setattr("tenants.jobs._public_sweepers", [])
+    monkeypatch.setattr("tenants.sweeping._public_sweepers", [])
 
 
 def was_made(tenant: Tenant) -> bool:

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
-from tenants.jobs import provisioned
 from tenants.models import IsolationCheck, Tenant
+from tenants.sweeping import provisioned
 from workspace.isolation import jobs, verifying
 from workspace.isolation.probes import Findings
 
@@ -191,12 +191,11 @@ def test_a_new_workspace_gets_its_canaries_by_a_job(
 ) -> None:
     made: list[Tenant] = []
     monkeypatch.setattr(jobs.canaries, "ensure", made.append)
-    monkeypatch.setattr(jobs, "_seen", {})
     for _ in range(2):
         with workspace(workspace_a):
             jobs.look_after_canaries()
     assert run_jobs() == 1
-    monkeypatch.setattr("tenants.jobs._after_provisioning", [jobs.queue_canaries])
+    monkeypatch.setattr("tenants.sweeping._after_provisioning", [jobs.queue_canaries])
     provisioned(workspace_a)
     assert run_jobs() == 1
     assert made == [workspace_a, workspace_a]

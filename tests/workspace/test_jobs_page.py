@@ -8,7 +8,7 @@ from django.test import Client
 from django.utils import timezone
 from rq.job import Job
 
-from tenants import jobs, queues
+from tenants import failed_jobs, jobs, worker
 from tenants.context import workspace
 from tenants.models import WorkspaceStats
 
@@ -21,6 +21,11 @@ def fails_once(document: str) -> None:
     runs.append(1)
     if len(runs) == 1:
         raise ValueError("a private sentence")
+
+
+@jobs.task
+def always_fails() -> None:
+    raise ValueError
 
 
 @pytest.fixture
@@ -99,6 +104,23 @@ def test_garbage_is_shown_as_such_and_removed(staff, failed):
     assert keys_of_failed() == []
 
 
+@pytest.mark.parametrize("act", [failed_jobs.retry_all, failed_jobs.remove_all])
+def test_however_many_failed_their_list_is_read_once(act, workspace_a, run_jobs, monkeypatch, django_assert_num_queries):
+    with workspace(workspace_a):
+        for number in range(12):
+            jobs.enqueue("tests.workspace.test_jobs_page.always_fails", job_id=f"failing-{number}")
+    with pytest.raises(AssertionError):
+        run_jobs()
+    client = django_rq.get_queue("default").connection
+    commands, execute = [], type(client).execute_command
+    monkeypatch.setattr(type(client), "execute_command", lambda *args, **kw: commands.append(args[1:3]) or execute(*args, **kw))
+    with django_assert_num_queries(1):  # that figures are due again
+        done = act()
+    assert done in (12, (12, 0))
+    assert [commands.count(("ZREVRANGE", queue.failed_job_registry.key)) for queue in jobs.queues()] == [1, 1]
+    assert keys_of_failed() == []
+
+
 def test_a_public_job_is_tried_again_too(staff, run_jobs):
     runs.clear()
     jobs.enqueue_public("tests.workspace.test_jobs_page.fails_once", "x", job_id="public-once")
@@ -117,22 +139,22 @@ def test_what_runs_says_whether_its_worker_lives(staff, workspace_a):
     job.set_status("started")
     job.save()
     queue.connection.zadd(queue.started_job_registry.key, {f"{key}:execution": 9e12})
-    worker = jobs.new_worker()
-    worker.register_birth()
+    idle = worker.new_worker()
+    idle.register_birth()
     try:
-        seen = queues.look()
+        seen = failed_jobs.look()
         assert [(job.task, job.worker_alive) for job in seen.running] == [("tests.workspace.test_jobs_page.fails_once", False)]
-        assert [(found.name, found.alive) for found in seen.workers] == [(worker.name, True)]
+        assert [(found.name, found.alive) for found in seen.workers] == [(idle.name, True)]
         assert "dead: the job is queued again within a minute" in staff.get("/admin/jobs/").content.decode()
     finally:
-        worker.register_death()
+        idle.register_death()
 
 
 def test_documents_unfinished_for_too_long_are_listed(staff, workspace_a):
     WorkspaceStats.objects.create(
         tenant=workspace_a, unfinished=3, oldest_unfinished_at=timezone.now() - timedelta(hours=5), refreshed_at=timezone.now()
     )
-    assert [found.unfinished for found in queues.look().stuck] == [3]
+    assert [found.unfinished for found in failed_jobs.look().stuck] == [3]
     assert "alpha" in staff.get("/admin/jobs/").content.decode()
 
 
@@ -142,6 +164,6 @@ def test_without_redis_it_says_so(staff, monkeypatch):
     def away():
         raise Unreachable
 
-    monkeypatch.setattr(queues.jobs, "queues", away)
+    monkeypatch.setattr(failed_jobs.jobs, "queues", away)
     page = staff.get("/admin/jobs/")
     assert (page.status_code, "Redis does not answer" in page.content.decode()) == (503, True)

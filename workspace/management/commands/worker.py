@@ -9,8 +9,10 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 from redis.exceptions import ConnectionError as Unreachable
 
-from tenants.jobs import new_worker, queues, release_jobs_of_dead_workers, sweep
+from tenants.jobs import queues
+from tenants.sweeping import sweep
 from tenants.upgrading import upgrade_workspaces
+from tenants.worker import new_worker, release_jobs_of_dead_workers
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,8 @@
 """What waits in the queues, runs and failed, for staff; failed jobs are tried again or removed. Knows ids, never content."""
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -61,8 +64,8 @@ class Seen:
 def look() -> Seen:
     queues = jobs.queues()
     running = [(queue, key) for queue in queues for key in queue.started_job_registry.get_job_ids(cleanup=False)]
-    failed = [(queue, key) for queue in queues for key in jobs.failed_keys(queue)]
-    found = [(queue, key, _fetch(queue, key)) for queue, key in (*running[:SHOWN], *failed[:SHOWN])]
+    failed = [(queue, key) for queue in queues for key in failed_keys(queue, SHOWN)][:SHOWN]
+    found = [(queue, key, _fetch(queue, key)) for queue, key in (*running[:SHOWN], *failed)]
     workspaces = Tenant.objects.in_bulk({tenant for _, _, job in found if (tenant := _tenant_id(job)) is not None})
     described = [_describe(queue, key, job, workspaces) for queue, key, job in found]
     return Seen(
@@ -70,7 +73,7 @@ def look() -> Seen:
         waiting={queue.name: queue.count for queue in queues},
         running=described[: len(running[:SHOWN])],
         failed=described[len(running[:SHOWN]) :],
-        more_failed=max(0, len(failed) - SHOWN),
+        more_failed=sum(queue.connection.zcard(queue.failed_job_registry.key) for queue in queues) - len(failed),
         stuck=list(
             WorkspaceStats.objects.filter(oldest_unfinished_at__lt=timezone.now() - stats.STUCK_AFTER)
             .select_related("tenant")
@@ -79,65 +82,91 @@ def look() -> Seen:
     )
 
 
+def failed_keys(queue: Any, most: int = 0) -> list[str]:
+    """The ids in Redis of the jobs that failed, the latest first; all of them, or so many at most."""
+    members = queue.connection.zrange(queue.failed_job_registry.key, 0, most - 1, desc=True)
+    return [member.decode(errors="replace") for member in members]
+
+
+def failed_by_workspace() -> Counter[UUID] | None:
+    """How many failed jobs each workspace has; None while Redis is away, which knows."""
+    found: Counter[UUID] = Counter()
+    try:
+        for _, key in _all_failed():
+            with suppress(ValueError):
+                found[UUID(key.partition("-")[0])] += 1
+    except RedisError:
+        return None
+    return found
+
+
 def retry(key: str) -> None:
     """Queue a failed job again the way the product queues it. Raises Refused when it is no job of Cloister's."""
-    queue, job = _failed(key)
+    stats.mark_due(_retry(_queue_of(key), key))
+
+
+def remove(key: str) -> None:
+    """Forget a failed job. What the database says is unfinished is queued again all the same."""
+    stats.mark_due(_remove(_queue_of(key), key))
+
+
+def retry_all() -> tuple[int, int]:
+    """Returns how many are queued again, and how many could not be."""
+    again, refused, concerned = 0, 0, set[UUID]()
+    for queue, key in list(_all_failed()):
+        try:
+            concerned |= _retry(queue, key)
+        except Refused:
+            refused += 1
+        else:
+            again += 1
+    stats.mark_due(concerned)
+    return again, refused
+
+
+def remove_all() -> int:
+    found = list(_all_failed())
+    stats.mark_due(set().union(*(_remove(queue, key) for queue, key in found)))
+    return len(found)
+
+
+def _all_failed() -> Iterator[tuple[Any, str]]:
+    return ((queue, key) for queue in jobs.queues() for key in failed_keys(queue))
+
+
+def _queue_of(key: str) -> Any:
+    for queue in jobs.queues():
+        if queue.connection.zscore(queue.failed_job_registry.key, key) is not None:
+            return queue
+    raise Refused("This job is not among the failed ones any more.")
+
+
+def _retry(queue: Any, key: str) -> set[UUID]:
+    """The workspace it belongs to, if to one."""
+    job = _fetch(queue, key)
     if job is None or job.func_name not in jobs.tasks() or not jobs.are_ids(job.args):
         raise Refused("This job names no task of Cloister, so it cannot be tried again. Remove it.")
     tenant = _tenant_id(job)
     prefix = jobs.job_key("", tenant)
     if not key.startswith(prefix):
         raise Refused("This job's id is not its workspace's, so it cannot be tried again. Remove it.")
-    _forget(queue, key, job)
+    concerned = _forget(queue, key, job)
     jobs.enqueue_again(job, tenant, key.removeprefix(prefix))
+    return concerned
 
 
-def remove(key: str) -> None:
-    """Forget a failed job. What the database says is unfinished is queued again all the same."""
-    queue, job = _failed(key)
-    _forget(queue, key, job)
+def _remove(queue: Any, key: str) -> set[UUID]:
+    return _forget(queue, key, _fetch(queue, key))
 
 
-def retry_all() -> tuple[int, int]:
-    """Returns how many are queued again, and how many could not be."""
-    again = refused = 0
-    for key in _all_failed():
-        try:
-            retry(key)
-        except Refused:
-            refused += 1
-        else:
-            again += 1
-    return again, refused
-
-
-def remove_all() -> int:
-    keys = _all_failed()
-    for key in keys:
-        remove(key)
-    return len(keys)
-
-
-def _all_failed() -> list[str]:
-    return [key for queue in jobs.queues() for key in jobs.failed_keys(queue)]
-
-
-def _failed(key: str) -> tuple[Any, Job | None]:
-    for queue in jobs.queues():
-        if key in jobs.failed_keys(queue):
-            return queue, _fetch(queue, key)
-    raise Refused("This job is not among the failed ones any more.")
-
-
-def _forget(queue: Any, key: str, job: Job | None) -> None:
+def _forget(queue: Any, key: str, job: Job | None) -> set[UUID]:
     queue.connection.zrem(queue.failed_job_registry.key, key)
     if job is None:
         queue.connection.delete(Job.key_for(key))
     else:
         job.delete(remove_from_queue=False)
     tenant = _tenant_id(job)
-    if tenant is not None:
-        stats.mark_due([tenant])
+    return set() if tenant is None else {tenant}
 
 
 def _fetch(queue: Any, key: str) -> Job | None:
