@@ -7,6 +7,7 @@ which workspaces need sweeping at all. Refuses to know what a document is.
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
@@ -23,13 +24,15 @@ RECENT = timedelta(seconds=3 * NOTED_SECONDS)
 AT_LEAST_EVERY = timedelta(hours=1)  # every workspace is swept
 STUCK_AFTER = timedelta(hours=1)  # the largest text allowed takes half an hour
 
-Figures = Callable[[], dict[str, Any]]
+Figures = Callable[[WorkspaceStats], dict[str, Any]]
 _figures: list[Figures] = []
 _noted: dict[tuple[UUID, str], float] = {}
 
 
 def figures(function: Figures) -> Figures:
-    """Count inside each workspace: `function` returns values of fields of WorkspaceStats."""
+    """Count inside each workspace: `function` is given what is known, and returns values of fields of WorkspaceStats. What
+    it leaves out stays as it was.
+    """
     _figures.append(function)
     return function
 
@@ -86,21 +89,26 @@ def mark_due(tenant_ids: Collection[UUID]) -> None:
 # ---------------------------------------------------------------- the figures
 
 
-def refresh(tenant: Tenant, *, jobs_failed: int = 0) -> WorkspaceStats:
-    """Count inside the open workspace, judge, and write it down."""
-    counted: dict[str, Any] = {}
+def refresh(tenant: Tenant, *, jobs_failed: int | None = None) -> WorkspaceStats:
+    """Count inside the open workspace, judge, and write it down. `jobs_failed` is None when nobody can tell."""
+    with public_context():
+        stats = WorkspaceStats.objects.filter(tenant=tenant).first() or WorkspaceStats(tenant=tenant)
+    counted: dict[str, Any] = {} if jobs_failed is None else {"jobs_failed": jobs_failed}
     with workspace(tenant):
         for count in _figures:
-            counted |= count()
+            counted |= count(stats)
     with public_context():
         people = Membership.objects.filter(tenant=tenant)
         seats = people.aggregate(members=Count("pk"), owners=Count("pk", filter=Q(role=Role.OWNER)))
-        stats = WorkspaceStats(tenant=tenant, members=seats["members"], jobs_failed=jobs_failed, **counted)
-        stats.behind, stats.refreshed_at = False, timezone.now()
+        counted |= {"members": seats["members"], "behind": False, "refreshed_at": timezone.now()}
+        for name, value in counted.items():
+            setattr(stats, name, value)
         stats.trouble, stats.trouble_words = worst(tenant, stats, owners=seats["owners"])
-        written = {field.name for field in WorkspaceStats._meta.fields} - {"tenant", "last_activity_at", "queued_at"}
         WorkspaceStats.objects.bulk_create(
-            [stats], update_conflicts=True, unique_fields=["tenant"], update_fields=sorted(written)
+            [stats],
+            update_conflicts=True,
+            unique_fields=["tenant"],
+            update_fields=sorted([*counted, "trouble", "trouble_words"]),
         )
     return stats
 
@@ -126,40 +134,64 @@ def refresh_closed() -> int:
     return len(changed)
 
 
-def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1) -> tuple[int, str]:
-    """How badly a workspace needs somebody, and why, in one sentence; (0, "") when it does not."""
-    return max(_troubles(tenant, stats, owners), default=(0, ""))
+class Trouble(IntEnum):
+    """How badly a workspace needs somebody; kept as the number, by which the console sorts."""
+
+    NONE = 0
+    DOCUMENTS_FAILED = 10
+    TO_BE_DELETED = 20
+    SUSPENDED = 30
+    QUOTA_USED_UP = 40
+    JOBS_FAILED = 50
+    STUCK = 60
+    NO_OWNER = 70
+    PAGES_MISSING = 78
+    ENTRIES_MISSING = 79
+    UNSEARCHABLE = 80
+    BEHIND = 90
+    NEVER_MADE = 100  # of a workspace without figures: the console says it
+
+    @property
+    def is_serious(self) -> bool:
+        """Somebody should look; less is the workspace's own affair, or was decided."""
+        return self >= Trouble.JOBS_FAILED
 
 
-def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tuple[int, str]]:
+def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1) -> tuple[Trouble, str]:
+    """The worst trouble of a workspace, in one sentence; NONE has none."""
+    return max(_troubles(tenant, stats, owners), default=(Trouble.NONE, ""))
+
+
+def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tuple[Trouble, str]]:
     if stats.behind:
-        yield 90, "Its tables wait for an upgrade: run upgrade_workspaces."
+        yield Trouble.BEHIND, "Its tables wait for an upgrade: run upgrade_workspaces."
     if stats.unsearchable:
-        yield 80, f"{_number(stats.unsearchable, 'ready document')} cannot be found by a search."
+        yield Trouble.UNSEARCHABLE, f"{_number(stats.unsearchable, 'ready document')} cannot be found by a search."
     if stats.entries != stats.passages:
-        yield 79, f"Its index has {_number(stats.entries, 'entry', 'entries')} for {_number(stats.passages, 'passage')}."
+        entries = _number(stats.entries, "entry", "entries")
+        yield Trouble.ENTRIES_MISSING, f"Its index has {entries} for {_number(stats.passages, 'passage')}."
     if stats.pages_missing:
-        yield 78, f"{_number(stats.pages_missing, 'page')} of ready documents are missing."
+        yield Trouble.PAGES_MISSING, f"{_number(stats.pages_missing, 'page')} of ready documents are missing."
     if not owners:
-        yield 70, "It has no owner."
+        yield Trouble.NO_OWNER, "It has no owner."
     waiting_since = stats.oldest_unfinished_at
     if waiting_since is not None and timezone.now() - waiting_since > STUCK_AFTER:
-        yield 60, f"A document has been unfinished since {waiting_since.day} {waiting_since:%b %Y, %H:%M}."
+        yield Trouble.STUCK, f"A document has been unfinished since {waiting_since.day} {waiting_since:%b %Y, %H:%M}."
     if stats.jobs_failed:
-        yield 50, f"{_number(stats.jobs_failed, 'job')} failed."
+        yield Trouble.JOBS_FAILED, f"{_number(stats.jobs_failed, 'job')} failed."
     for used, most, what in (
         (stats.documents, tenant.quota_documents, "documents"),
         (stats.bytes, tenant.quota_bytes, "bytes"),
         (stats.members, tenant.quota_members, "members"),
     ):
         if most is not None and used >= most:
-            yield 40, f"Its quota of {what} is used up."
+            yield Trouble.QUOTA_USED_UP, f"Its quota of {what} is used up."
     if tenant.status == Tenant.Status.SUSPENDED:
-        yield 30, "It is suspended."
+        yield Trouble.SUSPENDED, "It is suspended."
     if tenant.delete_at is not None:
-        yield 20, f"It will be deleted on {tenant.delete_at.day} {tenant.delete_at:%b %Y}."
+        yield Trouble.TO_BE_DELETED, f"It will be deleted on {tenant.delete_at.day} {tenant.delete_at:%b %Y}."
     if stats.failed:
-        yield 10, f"{_number(stats.failed, 'document')} failed."
+        yield Trouble.DOCUMENTS_FAILED, f"{_number(stats.failed, 'document')} failed."
 
 
 def _number(count: int, one: str, more: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
-from django.db.models import Case, Count, F, IntegerField, QuerySet, Value, When
+from django.db.models import Case, F, IntegerField, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Lower
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
@@ -22,12 +22,11 @@ from tenants.admin.people import MembershipInline
 from tenants.admin.verbs import VERBS, ReasonForm, ViewForm, possible
 from tenants.errors import Refused
 from tenants.models import StaffAccess, Tenant, User, WorkspaceStats
+from tenants.stats import Trouble
 
-SERIOUS = 50  # of what stats.worst says: from here on somebody should look
-NEVER_MADE = 100
 TROUBLE_NOW = Case(
-    When(status=Tenant.Status.FAILED, then=Value(NEVER_MADE)),
-    default=Coalesce(F("stats__trouble"), Value(0)),
+    When(status=Tenant.Status.FAILED, then=Value(Trouble.NEVER_MADE.value)),
+    default=Coalesce(F("stats__trouble"), Value(Trouble.NONE.value)),
     output_field=IntegerField(),
 )
 
@@ -85,8 +84,7 @@ class WorkspaceAdmin(admin.ModelAdmin):
     # ---------------------------------------------------------------- the list
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Tenant]:
-        found = super().get_queryset(request)
-        return found.annotate(member_count=Count("memberships", distinct=True), trouble_now=TROUBLE_NOW)
+        return super().get_queryset(request).annotate(trouble_now=TROUBLE_NOW)
 
     @admin.display(description="status", ordering="status")
     def state(self, tenant: Tenant) -> str:
@@ -107,9 +105,9 @@ class WorkspaceAdmin(admin.ModelAdmin):
     def size(self, tenant: Tenant) -> str:
         return _against(_stats(tenant).bytes, tenant.quota_bytes, wording.size)
 
-    @admin.display(ordering="member_count")
+    @admin.display(ordering="stats__members")
     def members(self, tenant: Tenant) -> str:
-        return _against(tenant.member_count, tenant.quota_members, "{:,}".format)
+        return _against(_stats(tenant).members, tenant.quota_members, "{:,}".format)
 
     @admin.display(ordering="stats__unsearchable")
     def index(self, tenant: Tenant) -> str:
@@ -136,8 +134,8 @@ class WorkspaceAdmin(admin.ModelAdmin):
     def trouble(self, tenant: Tenant) -> str | SafeString:
         failed = tenant.status == Tenant.Status.FAILED
         words = "It could not be created." if failed else _stats(tenant).trouble_words or "–"
-        severe = tenant.trouble_now >= SERIOUS
-        return format_html('<span class="cl-severe">{}</span>', words) if severe else words
+        serious = Trouble(tenant.trouble_now).is_serious
+        return format_html('<span class="cl-severe">{}</span>', words) if serious else words
 
     @admin.action(description="Try again to create", permissions=["change"])
     def try_again(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> None:

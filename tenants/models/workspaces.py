@@ -94,13 +94,15 @@ class WorkspaceStats(models.Model):
     entries = models.PositiveBigIntegerField(default=0)
     unsearchable = models.PositiveIntegerField(default=0)
     pages_missing = models.PositiveIntegerField(default=0)
+    index_generation = models.BigIntegerField(null=True)  # when these four were counted
+    index_counted_at = models.DateTimeField(null=True)
     runs_unfinished = models.PositiveIntegerField(default=0)
     members = models.PositiveIntegerField(default=0)
     jobs_failed = models.PositiveIntegerField(default=0)
     behind = models.BooleanField(default=False)  # its schema lacks migrations
     last_activity_at = models.DateTimeField(null=True)  # a member's; to within stats.NOTED_SECONDS
     queued_at = models.DateTimeField(null=True)  # a job; the same
-    trouble = models.PositiveSmallIntegerField(default=0, db_index=True)  # 0: none; the console sorts by it
+    trouble = models.PositiveSmallIntegerField(default=0)  # a stats.Trouble
     trouble_words = models.CharField(max_length=200, default="")
     refreshed_at = models.DateTimeField(null=True)
 

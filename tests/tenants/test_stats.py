@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
+from redis.exceptions import ConnectionError as Unreachable
 
-from documents import jobs
+from documents import erasing, figures, jobs, ledger
 from documents.models import Collection, Document
 from search.models import LIVE_INDEX, IndexEntry, Terms
-from tenants import stats
+from tenants import failed_jobs, stats, sweeping
 from tenants.context import workspace
 from tenants.models import Tenant, WorkspaceStats
 from tests.factories import CollectionFactory, DocumentFactory
@@ -46,10 +47,57 @@ def test_an_ingested_document_is_healthy_and_a_lost_entry_is_trouble(workspace_a
     assert (kept.trouble, kept.trouble_words) == (0, "")
     with workspace(workspace_a):
         IndexEntry.objects.filter(index_id=LIVE_INDEX).delete()
+    hour_passes(workspace_a)
     assert stats.refresh(workspace_a).trouble_words == "Its index has 0 entries for 1 passage."
     with workspace(workspace_a):
         Terms.objects.all().delete()
+    hour_passes(workspace_a)
     assert stats.refresh(workspace_a).trouble_words == "1 ready document cannot be found by a search."
+
+
+def hour_passes(tenant: Tenant) -> None:
+    """For the count of the index, which is taken again."""
+    WorkspaceStats.objects.filter(pk=tenant.pk).update(index_counted_at=timezone.now() - timedelta(hours=1))
+
+
+def test_the_index_is_counted_when_it_changed_and_hourly(workspace_a, monkeypatch):
+    counted, index = [], figures._index
+    monkeypatch.setattr(figures, "_index", lambda: counted.append(1) or index())
+    for _ in range(3):
+        stats.refresh(workspace_a)
+    assert len(counted) == 1
+    with workspace(workspace_a):
+        document = DocumentFactory(state=State.EMBEDDING)
+        ledger.finish(document.pk)
+    kept = stats.refresh(workspace_a)
+    assert (len(counted), kept.ready, kept.unsearchable) == (2, 1, 0)
+    with workspace(workspace_a):
+        DocumentFactory()
+    assert (stats.refresh(workspace_a).unfinished, len(counted)) == (1, 2), "documents are counted each time"
+    hour_passes(workspace_a)
+    stats.refresh(workspace_a)
+    assert len(counted) == 3
+    hour_passes(workspace_a)
+    with workspace(workspace_a):
+        erasing.delete(document)
+    kept = stats.refresh(workspace_a)
+    assert (kept.ready, kept.passages, kept.unsearchable) == (0, 0, 0)
+
+
+def test_without_redis_the_failed_jobs_stay_as_they_are_known(workspace_a, monkeypatch):
+    stats.refresh(workspace_a, jobs_failed=3)
+    monkeypatch.setattr("tenants.jobs.django_rq.get_queue", lambda name: raises(Unreachable))
+    assert failed_jobs.failed_by_workspace() is None
+    sweeping.sweep(everything=True)
+    WorkspaceStats.objects.update(refreshed_at=None)
+    sweeping.sweep()
+    kept = WorkspaceStats.objects.get(pk=workspace_a.pk)
+    assert (kept.jobs_failed, kept.trouble_words) == (3, "It has no owner.")
+    assert kept.refreshed_at is not None
+
+
+def raises(error: type[Exception]) -> None:
+    raise error
 
 
 def test_a_document_with_fewer_pages_than_it_had_is_trouble(workspace_a, owner):
@@ -78,7 +126,7 @@ def test_the_worst_comes_first(of_tenant, of_stats, words):
 def test_what_is_unfinished_for_too_long_is_trouble():
     now = timezone.now()
     assert stats.worst(Tenant(), WorkspaceStats(oldest_unfinished_at=now - timedelta(minutes=59))) == (0, "")
-    assert stats.worst(Tenant(), WorkspaceStats(oldest_unfinished_at=now - timedelta(minutes=61)))[0] == 60
+    assert stats.worst(Tenant(), WorkspaceStats(oldest_unfinished_at=now - timedelta(minutes=61)))[0] == stats.Trouble.STUCK
 
 
 def test_no_owner_is_trouble(workspace_a):
