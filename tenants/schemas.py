@@ -8,7 +8,7 @@ replayed has therefore run once, names it looked up in the catalogue included. R
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from django.db.migrations.loader import MigrationLoader
@@ -48,14 +48,14 @@ Recipe = tuple[str | DataStep, ...]
 _recipes: dict[frozenset[Name], Recipe] = {}
 
 
-@lru_cache(maxsize=1)
+@cache
 def migrations() -> tuple[Migration, ...]:
     """Every migration of the installation, in the order in which they are applied."""
     graph = MigrationLoader(None, replace_migrations=False).graph
     return tuple(graph.nodes[key] for key in graph._generate_plan(graph.leaf_nodes(), True))
 
 
-@lru_cache(maxsize=1)
+@cache
 def _of_tenant_apps() -> dict[str, list[str]]:
     """The names of each tenant app's migrations, in order."""
     found: dict[str, list[str]] = {}
@@ -98,16 +98,14 @@ def create(operator: Any, schema: str) -> None:
         _bring_up(operator, frozenset(), with_data=False)
 
 
-def upgrade(operator: Any, schema: str) -> bool:
-    """Apply what the schema lacks, in the caller's transaction; whether there was anything."""
+def upgrade(operator: Any, schema: str) -> None:
+    """Apply what the schema lacks, in the caller's transaction."""
     with _inside(operator, schema):
         with operator.cursor() as cursor:
             cursor.execute("SELECT app, name FROM django_migrations")
             applied = frozenset(cursor.fetchall())
-        if all((migration.app_label, migration.name) in applied for migration in migrations()):
-            return False
-        _bring_up(operator, applied, with_data=True)
-    return True
+        if not all((migration.app_label, migration.name) in applied for migration in migrations()):
+            _bring_up(operator, applied, with_data=True)
 
 
 @contextmanager
