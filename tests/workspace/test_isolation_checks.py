@@ -1,17 +1,21 @@
 """The life of a check: whom a workspace is compared with, the nightly run, killed workers, cancelling, what is kept."""
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import django_rq
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
 from tenants.models import IsolationCheck, Tenant
+from tenants.schemas import head
 from tenants.sweeping import provisioned
 from workspace.isolation import jobs, verifying
 from workspace.isolation.probes import Findings
@@ -36,20 +40,27 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return made
 
 
-def tenants(count: int) -> list[Tenant]:
-    return [Tenant(id=uuid.UUID(int=number)) for number in range(count)]
+def more(count: int, *present: Tenant) -> list[Tenant]:
+    """So many open workspaces with those there are, in the order of their ids. The new ones have no schemas."""
+    made = [
+        Tenant(slug=f"w{new}", schema_name=f"s{new}", db_role=f"r{new}", status=Tenant.Status.ACTIVE, schema_version=head())
+        for new in (uuid.uuid4().hex for _ in range(count - len(present)))
+    ]  # fmt: skip
+    return sorted([*present, *Tenant.objects.bulk_create(made)], key=lambda tenant: tenant.pk)
 
 
-def test_few_are_all_compared_and_many_in_turns_that_meet_everybody() -> None:
-    few = tenants(4)
-    assert verifying.compared_with(few[1], few, 3, turn=9) == [few[2], few[3], few[0]]
-    many = tenants(12)
-    met: set[uuid.UUID] = set()
-    for turn in range(4):
-        others = verifying.compared_with(many[5], many, 3, turn)
-        assert len(others) == len(set(others)) == 3
-        met |= {other.pk for other in others}
-    assert met == {tenant.pk for tenant in many} - {many[5].pk}
+def test_few_are_all_compared_and_many_in_turns_that_meet_everybody(workspace_a: Tenant, workspace_b: Tenant) -> None:
+    few = more(4, workspace_a, workspace_b)
+    assert verifying.compared_with(few[1], 3, turn=9) == [few[2], few[3], few[0]]
+    Tenant.objects.filter(slug__startswith="w").delete()
+    many = more(12, workspace_a, workspace_b)
+    for each in (many[0], many[5], many[11]):
+        met: set[uuid.UUID] = set()
+        for turn in range(9, 13):
+            others = verifying.compared_with(each, 3, turn)
+            assert len({other.pk for other in others}) == len(others) == 3
+            met |= {other.pk for other in others}
+        assert met == {tenant.pk for tenant in many} - {each.pk}
 
 
 def test_a_workspace_alone_has_nothing_to_compare_with(workspace_a: Tenant, workspace_b: Tenant) -> None:
@@ -67,34 +78,93 @@ def test_the_button_queues_one_check_that_the_worker_does(workspace_a: Tenant, r
     assert (check.state, check.attempts, check.steps, check.steps_done) == (State.PASSED, 1, 1, 1)
 
 
-def at_night(monkeypatch: pytest.MonkeyPatch, hour: int = 3) -> None:
-    now = timezone.now().replace(hour=hour, minute=10)
-    monkeypatch.setattr(verifying.timezone, "now", lambda: now)
+def tonight(hour: int = 3) -> datetime:
+    return timezone.now().replace(hour=hour, minute=10)
 
 
 def test_every_night_each_workspace_is_checked_once(
-    monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant, workspace_b: Tenant, run_jobs: Callable[[], int]
+    workspace_a: Tenant, workspace_b: Tenant, run_jobs: Callable[[], int]
 ) -> None:
-    at_night(monkeypatch, hour=2)
-    verifying.begin_nightly()
+    verifying.begin_nightly(tonight(hour=2))
     assert not IsolationCheck.objects.exists()
-    at_night(monkeypatch)
     for _ in range(2):
-        verifying.begin_nightly()
+        verifying.begin_nightly(tonight())
         verifying.resume_unfinished()
     run_jobs()
     (whole,) = IsolationCheck.objects.filter(tenant=None)
     assert (whole.state, whole.trigger, whole.attempts, whole.counts["workspaces"]) == (State.PASSED, Trigger.NIGHTLY, 2, 2)
     assert {part.tenant_id for part in whole.parts.all()} == {workspace_a.pk, workspace_b.pk}
-    verifying.begin_nightly()
+    assert whole.steps_done == 2
+    verifying.begin_nightly(tonight())
     assert IsolationCheck.objects.filter(tenant=None).count() == 1
 
 
-def test_what_a_killed_worker_held_is_marked_and_run_again(
-    monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant, workspace_b: Tenant, run_jobs: Callable[[], int]
+def queued() -> IsolationCheck:
+    return IsolationCheck.objects.get(state=State.QUEUED)
+
+
+def test_a_night_takes_everybody_in_turn_and_then_who_was_passed_by(workspace_a: Tenant, workspace_b: Tenant) -> None:
+    all_of_them = more(6, workspace_a, workspace_b)
+    closed, dying = all_of_them[2], all_of_them[3]
+    Tenant.objects.filter(pk=closed.pk).update(status=Tenant.Status.SUSPENDED)
+    verifying.begin_nightly(tonight())
+    turns = []
+    while (whole := IsolationCheck.objects.get(tenant=None)).state == State.RUNNING:
+        part = queued()
+        turns.append(all_of_them.index(part.tenant))
+        part.state = State.INTERRUPTED if part.tenant == dying else State.PASSED
+        part.save()
+        if turns == [0, 1, 3]:
+            Tenant.objects.filter(pk=closed.pk).update(status=Tenant.Status.ACTIVE)
+        verifying.go_on(whole)
+    assert turns == [0, 1, 3, 4, 5, 2, 3, 3]
+    assert (whole.state, whole.steps, whole.counts["workspaces"]) == (State.INCONCLUSIVE, 6, 6)
+
+
+def test_the_next_of_a_night_costs_the_same_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant, workspace_b: Tenant
 ) -> None:
-    at_night(monkeypatch)
-    verifying.begin_nightly()
+    loaded: Counter[type[Any]] = Counter()
+    for model in (Tenant, IsolationCheck):
+        real = model.from_db.__func__  # type: ignore[attr-defined]
+
+        def counted(cls: Any, *row: Any, real: Any = real) -> Any:
+            loaded[cls] += 1
+            return real(cls, *row)
+
+        monkeypatch.setattr(model, "from_db", classmethod(counted))
+
+    def costs() -> tuple[int, dict[type[Any], int]]:
+        """Of the last check of a run, and of going on from it."""
+        IsolationCheck.objects.all().delete()
+        verifying.begin_nightly(tonight())
+        whole = IsolationCheck.objects.get(tenant=None)
+        for _ in range(Tenant.objects.count() - 1):
+            IsolationCheck.objects.filter(part_of=whole).update(state=State.PASSED)
+            verifying.go_on(whole)
+        last = queued()
+        loaded.clear()
+        with CaptureQueriesContext(connection) as captured:
+            verifying.check_by_id(last.pk)
+        assert not IsolationCheck.objects.filter(state__in=IsolationCheck.UNFINISHED).exists()
+        return len(captured), dict(loaded)
+
+    def finish(whole_id: uuid.UUID) -> None:  # the real one adds all parts up, once a night
+        IsolationCheck.objects.filter(pk=whole_id).update(state=State.PASSED)
+
+    monkeypatch.setattr(verifying, "_finish_whole", finish)
+    more(6, workspace_a, workspace_b)
+    few, loaded_of_few = costs()
+    more(20)
+    many, loaded_of_many = costs()
+    assert loaded_of_many == loaded_of_few
+    assert abs(many - few) <= 1  # whom it is compared with may begin at the end of the circle
+
+
+def test_what_a_killed_worker_held_is_marked_and_run_again(
+    workspace_a: Tenant, workspace_b: Tenant, run_jobs: Callable[[], int]
+) -> None:
+    verifying.begin_nightly(tonight())
     verifying.resume_unfinished()
     IsolationCheck.objects.filter(tenant__isnull=False).update(state=State.RUNNING)  # and then its worker is gone,
     django_rq.get_queue("default").connection.flushdb()  # with all that Redis knew

@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from django.utils import timezone
+
 from tenants.context import current_tenant, public_context
 from tenants.jobs import enqueue, in_flight, task
 from tenants.sweeping import after_provisioning, every, public_sweeper, sweeper
@@ -43,4 +45,4 @@ def resume_checks() -> None:
 @public_sweeper
 def begin_nightly() -> None:
     if every(NIGHTLY_LOOK_SECONDS, "isolation"):
-        verifying.begin_nightly()
+        verifying.begin_nightly(timezone.now())

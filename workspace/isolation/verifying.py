@@ -8,19 +8,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key
 from tenants.locks import alone_with
 from tenants.models import IsolationCheck, Tenant
-from tenants.schemas import is_open
+from tenants.schemas import is_behind, is_open
 from workspace.isolation import canaries
 from workspace.isolation.asking import site
 from workspace.isolation.canaries import Canary
@@ -40,29 +40,32 @@ SILENCE_SECONDS = 1800  # a command that has not shown progress for so long is n
 
 State, Trigger = IsolationCheck.State, IsolationCheck.Trigger
 UNFINISHED = IsolationCheck.UNFINISHED
-Report = Callable[[int, int], None]  # done, of how many
+Progress = Callable[[int, int], None]  # done, of how many
 
 
 # ---------------------------------------------------------------- which workspaces
 
 
-def open_workspaces() -> list[Tenant]:
+def open_workspaces() -> QuerySet[Tenant]:
     """Those that can be entered, in the order of their ids, which is the same every time and follows nothing."""
-    return [tenant for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE).order_by("id") if is_open(tenant)]
+    active = Tenant.objects.filter(status=Tenant.Status.ACTIVE)
+    versions = active.order_by().values_list("schema_version", flat=True).distinct()  # few, however many workspaces
+    return active.filter(schema_version__in=[version for version in versions if not is_behind(version)]).order_by("pk")
 
 
-def compared_with(tenant: Tenant, among: list[Tenant], per_workspace: int, turn: int) -> list[Tenant]:
+def compared_with(tenant: Tenant, per_workspace: int, turn: int) -> list[Tenant]:
     """Whom a workspace is compared with: everybody where few are, else the next `per_workspace` in the circle of all.
 
     The start moves on by as many with every turn, so that after (n - 1) / per_workspace turns each has met each.
     """
-    ids = [other.pk for other in among]
-    here = ids.index(tenant.pk)
-    circle = among[here + 1 :] + among[:here]
-    if len(circle) <= per_workspace:
-        return circle
-    begin = turn * per_workspace
-    return [circle[(begin + step) % len(circle)] for step in range(per_workspace)]
+    # the circle begins behind the workspace itself; the database walks it, since a night asks for it once per workspace
+    circle = open_workspaces().exclude(pk=tenant.pk).alias(comes_round=Q(pk__lt=tenant.pk)).order_by("comes_round", "pk")
+    others = circle.count()
+    if others <= per_workspace:
+        return list(circle)
+    begin = turn * per_workspace % others
+    found = list(circle[begin : begin + per_workspace])
+    return [*found, *circle[: per_workspace - len(found)]]
 
 
 # ---------------------------------------------------------------- the check of one workspace
@@ -73,15 +76,15 @@ def verify_isolation(
     *,
     per_workspace: int = PER_WORKSPACE,
     trigger: IsolationCheck.Trigger = Trigger.COMMAND,
-    report: Report = lambda done, of: None,
+    on_progress: Progress = lambda done, of: None,
 ) -> IsolationCheck:
     """Check these workspaces, or all, here and now. Returns one workspace's check, or the run that has them as parts."""
-    chosen = open_workspaces() if tenants is None else list(tenants)
+    chosen = list(open_workspaces() if tenants is None else tenants)
     if tenants is not None and len(chosen) == 1:
         check = IsolationCheck(tenant=chosen[0], trigger=trigger)
         with alone_with(check.pk):  # before the row can be seen: the worker's sweep takes up what nobody holds
             check.save(force_insert=True)
-            run(check.pk, per_workspace=per_workspace, report=report)
+            run(check.pk, per_workspace=per_workspace, on_progress=on_progress)
         check.refresh_from_db()
         return check
     whole = IsolationCheck(trigger=trigger, state=State.RUNNING, started_at=timezone.now(), steps=len(chosen))
@@ -94,13 +97,13 @@ def verify_isolation(
                 run(part.pk, per_workspace=per_workspace)
             if not _advance(whole.pk, done):
                 break
-            report(done, len(chosen))
+            on_progress(done, len(chosen))
         _finish_whole(whole.pk)
     whole.refresh_from_db()
     return whole
 
 
-def run(check_id: UUID, *, per_workspace: int = PER_WORKSPACE, report: Report = lambda done, of: None) -> None:
+def run(check_id: UUID, *, per_workspace: int = PER_WORKSPACE, on_progress: Progress = lambda done, of: None) -> None:
     """Bring the check of one workspace to an end. Does nothing when it has ended, or when somebody else is at it."""
     with alone_with(check_id) as alone:
         if not alone:
@@ -111,7 +114,7 @@ def run(check_id: UUID, *, per_workspace: int = PER_WORKSPACE, report: Report = 
         check = IsolationCheck.objects.select_related("tenant").get(pk=check_id)
         found, begun = Findings(), time.monotonic()
         try:
-            others = _compare(check, found, per_workspace, report)
+            others = _compare(check, found, per_workspace, on_progress)
         except Exception:
             found.control("check", "", False, "the check stopped because of an error on our side")
             _finish(check, found, 0, begun)
@@ -120,15 +123,14 @@ def run(check_id: UUID, *, per_workspace: int = PER_WORKSPACE, report: Report = 
             _finish(check, found, others, begun)
 
 
-def _compare(check: IsolationCheck, found: Findings, per_workspace: int, report: Report) -> int | None:
+def _compare(check: IsolationCheck, found: Findings, per_workspace: int, on_progress: Progress) -> int | None:
     """How many others the workspace was compared with; None when the check was cancelled meanwhile."""
     tenant = check.tenant
     assert tenant is not None
-    among = open_workspaces()
-    if tenant not in among:
+    if not is_open(tenant):
         found.control("check", "", False, "the workspace cannot be entered now")
         return 0
-    others = compared_with(tenant, among, per_workspace, timezone.now().toordinal())
+    others = compared_with(tenant, per_workspace, timezone.now().toordinal())
     IsolationCheck.objects.filter(pk=check.pk).update(steps=len(others))
     mine = _canary(tenant, found, "this workspace") if others else None
     if mine is None:
@@ -144,7 +146,7 @@ def _compare(check: IsolationCheck, found: Findings, per_workspace: int, report:
                 logger.error("isolation: %s %s: asked in %s for what is %s's", leak["kind"], leak["route"], tenant.pk, other.pk)
         if not _advance(check.pk, done):
             return None
-        report(done, len(others))
+        on_progress(done, len(others))
     return compared
 
 
@@ -234,18 +236,17 @@ def _newest_parts(whole_id: UUID) -> dict[UUID, IsolationCheck]:
     return {part.tenant_id: part for part in parts if part.tenant_id}
 
 
-def begin_nightly() -> None:
+def begin_nightly(now: datetime) -> None:
     """Once a day, from NIGHT_HOUR on: a run over the installation, one job after the other."""
-    now = timezone.now()
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    if now.hour < NIGHT_HOUR or not Tenant.objects.filter(status=Tenant.Status.ACTIVE).exists():
+    begun = IsolationCheck.objects.filter(tenant=None, trigger=Trigger.NIGHTLY, created_at__gte=today)
+    if now.hour < NIGHT_HOUR or begun.exists():
         return
-    if IsolationCheck.objects.filter(tenant=None, trigger=Trigger.NIGHTLY, created_at__gte=today).exists():
-        return
-    whole = IsolationCheck.objects.create(
-        trigger=Trigger.NIGHTLY, state=State.RUNNING, started_at=now, steps=len(open_workspaces())
-    )
-    go_on(whole)
+    if workspaces := open_workspaces().count():
+        whole = IsolationCheck.objects.create(
+            trigger=Trigger.NIGHTLY, state=State.RUNNING, created_at=now, started_at=now, steps=workspaces
+        )
+        go_on(whole)
 
 
 def go_on(whole: IsolationCheck) -> None:
@@ -254,15 +255,28 @@ def go_on(whole: IsolationCheck) -> None:
         whole = IsolationCheck.objects.select_for_update().get(pk=whole.pk)
         if whole.state != State.RUNNING or whole.parts.filter(state__in=UNFINISHED).exists():
             return
-        starts = Counter(whole.parts.values_list("tenant_id", flat=True))
-        parts = _newest_parts(whole.pk)
-        done = {pk for pk, part in parts.items() if part.state != State.INTERRUPTED or starts[pk] >= MAX_STARTS}
-        following = next((tenant for tenant in open_workspaces() if tenant.pk not in done), None)
-        if following is not None:
-            IsolationCheck.objects.filter(pk=whole.pk).update(steps_done=len(done), steps=max(whole.steps, len(done) + 1))
-            _enqueue(IsolationCheck.objects.create(tenant=following, trigger=whole.trigger, part_of=whole))
+        last = whole.parts.only("tenant_id", "state").first()
+        if last is not None and last.state != State.INTERRUPTED:
+            whole.steps_done += 1
+        following = _following(whole, last)
+        whole.steps = max(whole.steps, whole.steps_done + (following is not None))
+        whole.save(update_fields=["steps", "steps_done"])
+        if following is None:
+            _finish_whole(whole.pk)
             return
-        _finish_whole(whole.pk)
+        _enqueue(IsolationCheck.objects.create(tenant=following, trigger=whole.trigger, part_of=whole))
+
+
+def _following(whole: IsolationCheck, last: IsolationCheck | None) -> Tenant | None:
+    """The next workspace in the order of ids; behind the last one those that are left: passed by when they could not be
+    entered, made since, or interrupted, as long as that was fewer than MAX_STARTS times.
+    """
+    parts = whole.parts.filter(tenant=OuterRef("pk"))
+    ended, died = parts.exclude(state=State.INTERRUPTED), parts.filter(state=State.INTERRUPTED)
+    left = open_workspaces().exclude(Exists(ended) | Exists(died[MAX_STARTS - 1 :]))
+    if last is not None and (following := left.filter(pk__gt=last.tenant_id).first()) is not None:
+        return following
+    return left.first()
 
 
 # ---------------------------------------------------------------- by button

@@ -24,7 +24,7 @@ class Command(WorkspaceCommand):
         check = verify_isolation(
             [self.tenant(slug)] if slug else None,
             per_workspace=max(1, per_workspace),
-            report=lambda done, of: self.say(f"{done} of {of} workspaces"),
+            on_progress=lambda done, of: self.say(f"{done} of {of} workspaces"),
         )
         counts = check.counts
         answer = {
