@@ -48,10 +48,11 @@ class UploadForm(forms.Form):
 
     collection = forms.ChoiceField(required=False, label="Collection")
 
-    def __init__(self, *args: Any, membership: Membership, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, membership: Membership, names: dict[UUID, str] | None = None, **kwargs: Any) -> None:
+        """`names`: those of the collections the member may see, where they have been read already."""
         super().__init__(*args, **kwargs)
         self._membership = membership
-        names = visible_by_name(membership)
+        names = visible_by_name(membership) if names is None else names
         chosen = self.fields["collection"]
         assert isinstance(chosen, forms.ChoiceField)
         # first, and so preselected, where a file goes without a choice: never by accident into somebody's collection

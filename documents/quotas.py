@@ -105,8 +105,15 @@ def recount() -> None:
 
 
 def bars() -> list[Bar]:
-    """The workspace's limits on documents and bytes and how much of them is used; none where there is no limit."""
-    now, found = held(), []
+    """The workspace's limits on documents and bytes and how much of them is used; none where there is no limit.
+
+    The limits are those with which the workspace was entered: for pages, which enter it with each request.
+    """
+    tenant, found = current_tenant(), []
+    if tenant.quota_documents is None and tenant.quota_bytes is None:
+        return []
+    usage = Usage.objects.get(pk=COUNTED)
+    now = Held(usage.documents, usage.bytes, tenant.quota_documents, tenant.quota_bytes)
     if now.documents_limit is not None:
         words = f"{now.documents:,} of {wording.counted(now.documents_limit, 'document')}"
         found.append(Bar("Documents", words, now.documents, now.documents_limit))

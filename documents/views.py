@@ -45,24 +45,30 @@ CANNOT_BE_READ = (
 @require_GET
 @requires("read")
 def documents(request: HttpRequest) -> HttpResponse:
-    return render(request, "documents/documents.html", {**_list(request), **_upload_area(request)})
+    collections = access.visible_by_name(_member(request))
+    shown = _list(request, collections)
+    if _member(request).can_upload:
+        shown |= _upload_area(UploadForm(membership=_member(request), names=collections))
+    return render(request, "documents/documents.html", shown)
 
 
 @require_GET
 @requires("read")
 def documents_rows(request: HttpRequest) -> HttpResponse:
-    shown = _list(request)
+    shown = _list(request, access.visible_by_name(_member(request)))
     return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else HTMX_STOP_POLLING)
 
 
-def _list(request: HttpRequest) -> dict[str, object]:
+def _list(request: HttpRequest, collections: dict[UUID, str]) -> dict[str, object]:
     member = _member(request)
-    collections = access.visible_by_name(member)
     form = FilterForm(request.GET, collections=collections)
     chosen = form.chosen()
     found: QuerySet[Document] = visible_documents(member).filter(**chosen)
-    unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
-    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
+    # before the rows: what ends in between is asked for again
+    counted = found.aggregate(total=Count("pk"), unfinished=Count("pk", filter=Q(state__in=Document.UNFINISHED)))
+    pages = Paginator(found, PER_PAGE)
+    pages.count = counted["total"]
+    page: ListPage[Document] = pages.get_page(request.GET.get("page"))
     rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
     kept = {key: value for key, value in form.cleaned_data.items() if value}
     return {
@@ -72,7 +78,7 @@ def _list(request: HttpRequest) -> dict[str, object]:
         "rows_query": urlencode({**kept, "page": page.number}),
         "page": page,
         "rows": rows,
-        "unfinished": unfinished,
+        "unfinished": counted["unfinished"],
         "any_document": bool(rows) or visible_documents(member).exists(),
         "collections_total": len(collections),
     }
@@ -83,12 +89,9 @@ def _member(request: HttpRequest) -> Membership:
     return found
 
 
-def _upload_area(request: HttpRequest) -> dict[str, object]:
-    member = _member(request)
-    if not member.can_upload:
-        return {}
+def _upload_area(form: UploadForm) -> dict[str, object]:
     return {
-        "upload_form": UploadForm(membership=member),
+        "upload_form": form,
         "quota_bars": [bar for bar in quotas.bars() if bar.is_tight],
         "readable": READABLE,
         "size_limit": size_limit(),
@@ -179,7 +182,7 @@ def _upload_answer(added: list[Document], refused: list[RefusedFile], status: in
 def _upload_page(
     request: HttpRequest, form: UploadForm, refused: list[RefusedFile], *, added: int = 0, status: int = 200
 ) -> HttpResponse:
-    shown = {"refused": refused, "added": added, **_upload_area(request), "upload_form": form}
+    shown = {"refused": refused, "added": added, **_upload_area(form)}
     return render(request, "documents/upload.html", shown, status=status)
 
 

@@ -128,15 +128,17 @@ class ActivateTenant:
             if request.headers.get("HX-Request"):
                 return HttpResponse(status=204, headers={"HX-Redirect": settings.LOGIN_URL})
             return redirect_to_login(request.get_full_path(), settings.LOGIN_URL)
-        membership = (
+        found = (
             Membership.objects.filter(
                 user_id=user.pk,
                 tenant__status__in=Tenant.MADE,
                 **request.workspace_address,  # type: ignore[attr-defined]
             )
             .select_related("tenant")
+            .annotate(has_staff_accesses=staff_access.any_open())
             .first()
         )
+        membership: Membership | None = found
         access = None
         if membership is None:
             access, membership = _as_staff(request)
@@ -152,6 +154,7 @@ class ActivateTenant:
         elif not staff_access.begin(access):
             raise Http404
         request.staff_access = access  # type: ignore[attr-defined]
+        request.has_staff_accesses = found is not None and found.has_staff_accesses  # type: ignore[attr-defined]
         request.membership = membership  # type: ignore[attr-defined]
         request.tenant = membership.tenant  # type: ignore[attr-defined]
         connection.set_tenant(membership.tenant)

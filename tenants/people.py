@@ -28,9 +28,7 @@ def address(email: str) -> str:
     return email
 
 
-def create_person(
-    email: str, password: str | None, *, name: str = "", staff: bool = False, verified: bool = True
-) -> User:
+def create_person(email: str, password: str | None, *, name: str = "", staff: bool = False, verified: bool = True) -> User:
     """An account. Its address counts as verified where the caller vouches for it. Raises Refused when it is taken or none."""
     email, name = address(email), names.of_person(name)
     try:
@@ -54,9 +52,7 @@ def link_of(invitation: Invitation) -> str:
 def invitation_of(token: str) -> Invitation | None:
     """The open invitation of a link; None when it is forged, used, withdrawn or expired."""
     try:
-        invitation = Invitation.objects.select_related("tenant", "invited_by").get(
-            pk=signing.Signer(salt=SALT).unsign(token)
-        )
+        invitation = Invitation.objects.select_related("tenant", "invited_by").get(pk=signing.Signer(salt=SALT).unsign(token))
     except (signing.BadSignature, Invitation.DoesNotExist, ValueError):
         return None
     return invitation if invitation.is_open and invitation.tenant.status == Tenant.Status.ACTIVE else None

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from tenants import names, notices
@@ -132,6 +132,11 @@ def concerning(tenant: Tenant) -> list[StaffAccess]:
 def open_in(tenant: Tenant) -> list[StaffAccess]:
     """What owners should know of on every page: who waits for an answer, may begin, or is looking."""
     return list(StaffAccess.objects.open().filter(tenant=tenant).select_related("staff"))
+
+
+def any_open() -> Exists:
+    """The same question for a query of memberships, of which it costs no other: whether there is any in its workspace."""
+    return Exists(StaffAccess.objects.open().filter(tenant=OuterRef("tenant")))
 
 
 @public_sweeper

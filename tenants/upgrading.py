@@ -35,9 +35,7 @@ class Report:
     failed: dict[str, str] = field(default_factory=dict)
 
 
-def upgrade_workspaces(
-    on_progress: Callable[[int, int], None] | None = None, only: Collection[str] | None = None
-) -> Report:
+def upgrade_workspaces(on_progress: Callable[[int, int], None] | None = None, only: Collection[str] | None = None) -> Report:
     """Upgrade every workspace that is not at head, or those at the addresses `only`; one query tells which.
 
     Tells progress as (done, total).

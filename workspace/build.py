@@ -93,9 +93,7 @@ def _static_sources() -> str:
 
 
 def _code() -> str:
-    return _digest(
-        [CHECKOUT / "requirements.txt", *(f for app in APPS for f in _files(CHECKOUT / app) if f.suffix == ".py")]
-    )
+    return _digest([CHECKOUT / "requirements.txt", *(f for app in APPS for f in _files(CHECKOUT / app) if f.suffix == ".py")])
 
 
 def _files(directory: Path) -> Iterable[Path]:

@@ -52,9 +52,7 @@ class Site:
     demo: dict[str, Any]
 
 
-def start(
-    installation: Installation, supervisor: Supervisor, listener: socket.socket, steps: Steps, *, demo: bool
-) -> Site:
+def start(installation: Installation, supervisor: Supervisor, listener: socket.socket, steps: Steps, *, demo: bool) -> Site:
     """Everything above the services, in the order in which one part needs the other."""
     if build.model_is_missing(installation):
         with steps.step("exporting the search model, once"):

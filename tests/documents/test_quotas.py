@@ -254,6 +254,7 @@ def test_sizes_in_words(size: int, words: str) -> None:
 def test_bars(in_workspace_a: Tenant) -> None:
     assert quotas.bars() == []
     limit(in_workspace_a, documents=1000, size=10 * GB)
+    in_workspace_a.refresh_from_db(fields=["quota_documents", "quota_bytes"])  # as with each request
     Usage.objects.update(documents=412, bytes=9_200_000_000)
     documents, size = quotas.bars()
     assert (documents.words, documents.share) == ("412 of 1,000 documents", 0.412)

@@ -40,6 +40,21 @@ def test_the_page_begins_with_the_search_box(workspace_a: Any, client_viewer: Cl
     assert "no-store" in answer["Cache-Control"]
 
 
+@pytest.mark.parametrize("role", ["viewer", "owner"])
+def test_the_number_of_queries(
+    person: Any, sign_in: Any, workspace_a: Any, handbook: dict[str, Document], django_assert_num_queries: Any, role: str
+):
+    with public_context():
+        client = sign_in(person(role, workspace_a))
+        client.get(workspace_a.path)  # which also notes that somebody was here
+        with django_assert_num_queries(6):  # session, person, membership, collections, index, the switcher's workspaces
+            client.get(workspace_a.path)
+        with django_assert_num_queries(9):  # without the switcher's; vectors, passages, documents and collections, pages
+            client.post(workspace_a.path, {"q": "password"}, headers=HTMX)
+        with django_assert_num_queries(3):
+            client.get(f"{workspace_a.path}presence/")
+
+
 def test_results_name_document_page_and_passage(ask: Any, handbook: dict[str, Document]):
     answer = ask("a password of twelve characters")
     html = answer.content.decode()

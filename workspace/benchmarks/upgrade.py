@@ -202,9 +202,7 @@ upgrade.upgrading.upgrade_workspaces(only=sys.argv[2:])
 
 def _kill_in_the_middle(directory: Path, slugs: Sequence[str]) -> dict[str, int]:
     """How many were upgraded when it was killed, and when it had been run again."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", DOOMED, str(directory), *slugs], cwd=CHECKOUT, env=os.environ.copy()
-    )
+    process = subprocess.Popen([sys.executable, "-c", DOOMED, str(directory), *slugs], cwd=CHECKOUT, env=os.environ.copy())
     while process.poll() is None and _upgraded(slugs) < len(slugs) // 3:
         time.sleep(0.001)
     process.send_signal(signal.SIGKILL)

@@ -131,9 +131,7 @@ class Services:
         return postgres.Postgres(self.data, self.sockets, log, account, passwords.postgres, self.throwaway)
 
     def _redis_of(self, account: Account, passwords: Passwords) -> redis_server.RedisServer:
-        return redis_server.RedisServer(
-            self.queue, self.redis_socket, self.logs / "redis.log", account, passwords.redis
-        )
+        return redis_server.RedisServer(self.queue, self.redis_socket, self.logs / "redis.log", account, passwords.redis)
 
     # -- account
 

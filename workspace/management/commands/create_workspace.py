@@ -24,9 +24,7 @@ class Command(Base):
         )
         parser.add_argument("--owner", metavar="E-MAIL", help="who owns it; an account is made when there is none")
 
-    def answer(
-        self, *, name: str, slug: str | None, key: str | None, owner: str | None, **options: Any
-    ) -> dict[str, Any]:
+    def answer(self, *, name: str, slug: str | None, key: str | None, owner: str | None, **options: Any) -> dict[str, Any]:
         name = names.of_workspace(name)
         email = people.address(owner) if owner else ""  # refused before anything is made
         if key is not None and not key.strip():

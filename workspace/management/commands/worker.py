@@ -27,9 +27,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if "operator" not in connections.settings:
-            raise CommandError(
-                "DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes."
-            )
+            raise CommandError("DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes.")
         wait_for_redis()
         self._upgrade()
         # an idle worker wakes every 15 s and looks after what is abandoned
