@@ -22,14 +22,14 @@ DONE = {
 }
 
 
-@requires("own")
 @require_GET
+@requires("own")
 def staff_access_page(request: HttpRequest) -> HttpResponseBase:
     return _page(request)
 
 
-@requires("own")
 @require_POST
+@requires("own")
 def decide(request: HttpRequest, access_id: UUID) -> HttpResponseBase:
     """`decision`: consent, refuse or end."""
     assert isinstance(request.user, User)  # a membership was found for it

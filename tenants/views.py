@@ -208,14 +208,14 @@ def _is_mailed(offer: Invitation) -> bool:
     return bool(settings.MAIL_IS_CONFIGURED and offer.email)
 
 
-@requires("read")
 @require_GET
+@requires("read")
 def members(request: HttpRequest) -> HttpResponseBase:
     return _members_page(request)
 
 
-@requires("manage")
 @require_POST
+@requires("manage")
 def invite(request: HttpRequest) -> HttpResponseBase:
     form = InviteForm(request.POST)
     if form.is_valid():
@@ -243,8 +243,8 @@ def invite(request: HttpRequest) -> HttpResponseBase:
     return _members_page(request, form, status=422)
 
 
-@requires("manage")
 @require_POST
+@requires("manage")
 def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
     tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
     with public_context():
@@ -256,8 +256,8 @@ def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
     return redirect("members")
 
 
-@requires("manage")
 @require_POST
+@requires("manage")
 def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
     form = RoleForm(request.POST)
     try:
@@ -275,8 +275,8 @@ def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
     return redirect("members" if user_id != request.user.pk or Role(role) in (Role.OWNER, Role.ADMIN) else "search")
 
 
-@requires("manage")
 @require_POST
+@requires("manage")
 def member_remove(request: HttpRequest, user_id: int) -> HttpResponseBase:
     try:
         with public_context():
@@ -301,8 +301,8 @@ def _member(request: HttpRequest, user_id: int) -> Membership:
     return member
 
 
-@requires("read")
 @require_http_methods(["GET", "POST"])
+@requires("read")
 def leave(request: HttpRequest) -> HttpResponseBase:
     """One's own way out, whatever the role."""
     problem = ""
@@ -316,8 +316,8 @@ def leave(request: HttpRequest) -> HttpResponseBase:
     return render(request, "members/leave.html", {"problem": problem}, status=422 if problem else 200)
 
 
-@requires("own")
 @require_http_methods(["GET", "POST"])
+@requires("own")
 def hand_over(request: HttpRequest) -> HttpResponseBase:
     """Make another member the owner in one's place."""
     own = request.membership  # type: ignore[attr-defined]
