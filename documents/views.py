@@ -10,7 +10,7 @@ from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
@@ -31,8 +31,9 @@ from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.limits import limited
-from tenants.models import Membership, Person
+from tenants.models import Person
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 
 PER_PAGE = 50
 CANNOT_BE_READ = (
@@ -44,26 +45,25 @@ CANNOT_BE_READ = (
 
 @require_GET
 @requires("read")
-def documents(request: HttpRequest) -> HttpResponse:
-    collections = access.visible_by_name(_member(request))
+def documents(request: WorkspaceRequest) -> HttpResponse:
+    collections = access.visible_by_name(request.membership)
     shown = _list(request, collections)
-    if _member(request).can_upload:
-        shown |= _upload_area(UploadForm(membership=_member(request), names=collections))
+    if request.membership.can_upload:
+        shown |= _upload_area(UploadForm(membership=request.membership, names=collections))
     return render(request, "documents/documents.html", shown)
 
 
 @require_GET
 @requires("read")
-def documents_rows(request: HttpRequest) -> HttpResponse:
-    shown = _list(request, access.visible_by_name(_member(request)))
+def documents_rows(request: WorkspaceRequest) -> HttpResponse:
+    shown = _list(request, access.visible_by_name(request.membership))
     return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else HTMX_STOP_POLLING)
 
 
-def _list(request: HttpRequest, collections: dict[UUID, str]) -> dict[str, object]:
-    member = _member(request)
+def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, object]:
     form = FilterForm(request.GET, collections=collections)
     chosen = form.chosen()
-    found: QuerySet[Document] = visible_documents(member).filter(**chosen)
+    found: QuerySet[Document] = visible_documents(request.membership).filter(**chosen)
     # before the rows: what ends in between is asked for again
     counted = found.aggregate(total=Count("pk"), unfinished=Count("pk", filter=Q(state__in=Document.UNFINISHED)))
     pages = Paginator(found, PER_PAGE)
@@ -79,14 +79,9 @@ def _list(request: HttpRequest, collections: dict[UUID, str]) -> dict[str, objec
         "page": page,
         "rows": rows,
         "unfinished": counted["unfinished"],
-        "any_document": bool(rows) or visible_documents(member).exists(),
+        "any_document": bool(rows) or visible_documents(request.membership).exists(),
         "collections_total": len(collections),
     }
-
-
-def _member(request: HttpRequest) -> Membership:
-    found: Membership = request.membership  # type: ignore[attr-defined]  # set by ActivateTenant
-    return found
 
 
 def _upload_area(form: UploadForm) -> dict[str, object]:
@@ -106,30 +101,30 @@ def _upload_area(form: UploadForm) -> dict[str, object]:
 @require_http_methods(["GET", "POST"])
 @requires("upload")
 @limited("upload")
-def document_upload(request: HttpRequest) -> HttpResponseBase:
+def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     held = quotas.held()
     if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
-        return _refused(request, UploadForm(membership=_member(request)), [RefusedFile("", refusal)])
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", refusal)])
     handler = EncryptingUploadHandler(request, held)
     request.upload_handlers = [handler]
     try:
         return _upload(request, handler)
     except MultiPartParserError:  # Django reads 1,024 bytes about a file: a name of 350 Chinese characters is too much
-        return _refused(request, UploadForm(membership=_member(request)), [RefusedFile("", CANNOT_BE_READ)])
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", CANNOT_BE_READ)])
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         full = RefusedFile("", "There is no room left for files. Nothing was kept. Tell your administrator.")
-        return _refused(request, UploadForm(membership=_member(request)), [full], status=507)
+        return _refused(request, UploadForm(membership=request.membership), [full], status=507)
     finally:
         handler.clean_up()
 
 
 @csrf_protect
-def _upload(request: HttpRequest, handler: EncryptingUploadHandler) -> HttpResponse:
+def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> HttpResponse:
     if request.method == "GET":
-        return _upload_page(request, UploadForm(membership=_member(request)), [])
-    form = UploadForm(request.POST, membership=_member(request))
+        return _upload_page(request, UploadForm(membership=request.membership), [])
+    form = UploadForm(request.POST, membership=request.membership)
     received: list[ReceivedFile] = request.FILES.getlist("files")  # type: ignore[assignment]  # our handler's own class
     if not form.is_valid():
         return _refused(request, form, [RefusedFile("", " ".join(map(str, form.errors["collection"])))])
@@ -157,7 +152,7 @@ def _upload(request: HttpRequest, handler: EncryptingUploadHandler) -> HttpRespo
     return redirect("documents")
 
 
-def _refused(request: HttpRequest, form: UploadForm, refused: list[RefusedFile], status: int = 422) -> HttpResponse:
+def _refused(request: WorkspaceRequest, form: UploadForm, refused: list[RefusedFile], status: int = 422) -> HttpResponse:
     if _wants_json(request):
         return _upload_answer([], refused, status)
     return _upload_page(request, form, refused, status=status)
@@ -180,13 +175,13 @@ def _upload_answer(added: list[Document], refused: list[RefusedFile], status: in
 
 
 def _upload_page(
-    request: HttpRequest, form: UploadForm, refused: list[RefusedFile], *, added: int = 0, status: int = 200
+    request: WorkspaceRequest, form: UploadForm, refused: list[RefusedFile], *, added: int = 0, status: int = 200
 ) -> HttpResponse:
     shown = {"refused": refused, "added": added, **_upload_area(form)}
     return render(request, "documents/upload.html", shown, status=status)
 
 
-def _wants_json(request: HttpRequest) -> bool:
+def _wants_json(request: WorkspaceRequest) -> bool:
     return request.headers.get("Accept", "").startswith("application/json")
 
 
@@ -195,8 +190,8 @@ def _wants_json(request: HttpRequest) -> bool:
 
 @require_GET
 @requires("read")
-def document(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    shown = get_object_or_404(visible_documents(_member(request)).select_related("collection"), pk=document_id)
+def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
     number = request.GET.get("page", "1")
     page = read_page(shown, int(number) if number.isdecimal() and len(number) < 8 else 1, request.GET.get("passage", ""))
     person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
@@ -205,9 +200,9 @@ def document(request: HttpRequest, document_id: UUID) -> HttpResponse:
 
 @require_GET
 @requires("read")
-def document_status(request: HttpRequest, document_id: UUID) -> HttpResponse:
+def document_status(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     """The state of one document while it is worked on; when it has ended, the page is loaded anew."""
-    shown = get_object_or_404(visible_documents(_member(request)), pk=document_id)
+    shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     response = render(request, "documents/_status.html", {"document": shown})
     if not shown.is_unfinished:
         response.status_code = HTMX_STOP_POLLING
@@ -217,8 +212,8 @@ def document_status(request: HttpRequest, document_id: UUID) -> HttpResponse:
 
 @require_GET
 @requires("read")
-def document_download(request: HttpRequest, document_id: UUID) -> HttpResponseBase:
-    shown = get_object_or_404(visible_documents(_member(request)), pk=document_id)
+def document_download(request: WorkspaceRequest, document_id: UUID) -> HttpResponseBase:
+    shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     pieces = storage.read(shown.id, shown.stored_name)
     try:
         first = next(pieces, b"")  # opened before the answer begins, so that a missing file is said and not cut off
@@ -234,8 +229,8 @@ def document_download(request: HttpRequest, document_id: UUID) -> HttpResponseBa
 
 @require_http_methods(["GET", "POST"])
 @requires("upload")
-def document_delete(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    shown = get_object_or_404(visible_documents(_member(request)).select_related("collection"), pk=document_id)
+def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
     if request.method == "POST":
         title = shown.title
         erasing.delete(shown)
@@ -246,8 +241,8 @@ def document_delete(request: HttpRequest, document_id: UUID) -> HttpResponse:
 
 @require_POST
 @requires("upload")
-def document_retry(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    get_object_or_404(visible_documents(_member(request)), pk=document_id)
+def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    get_object_or_404(visible_documents(request.membership), pk=document_id)
     try:
         ledger.retry(document_id)
     except Refused as refused:
@@ -259,14 +254,14 @@ def document_retry(request: HttpRequest, document_id: UUID) -> HttpResponse:
 
 @require_POST
 @requires("upload")
-def document_cancel(request: HttpRequest, document_id: UUID) -> HttpResponse:
-    get_object_or_404(visible_documents(_member(request)), pk=document_id)
+def document_cancel(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    get_object_or_404(visible_documents(request.membership), pk=document_id)
     if not ledger.cancel(document_id):
         messages.info(request, "The document had ended before it could be cancelled.")
     return _back(request, document_id)
 
 
-def _back(request: HttpRequest, document_id: UUID) -> HttpResponse:
+def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     """To the list the button stood in, else to the document. Only our own addresses are followed."""
     if request.POST.get("from") == "documents":
         return HttpResponseRedirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
@@ -283,18 +278,18 @@ def _known_query(query: str) -> str:
 
 @require_GET
 @requires("read")
-def collections(request: HttpRequest) -> HttpResponse:
-    return _collections(request, NewCollectionForm(membership=_member(request)))
+def collections(request: WorkspaceRequest) -> HttpResponse:
+    return _collections(request, NewCollectionForm(membership=request.membership))
 
 
 @require_POST
 @requires("upload")
-def collection_create(request: HttpRequest) -> HttpResponse:
-    form = NewCollectionForm(request.POST, membership=_member(request))
+def collection_create(request: WorkspaceRequest) -> HttpResponse:
+    form = NewCollectionForm(request.POST, membership=request.membership)
     if form.is_valid():
         name, restricted = form.cleaned_data["name"], form.cleaned_data.get("restricted", False)
         try:
-            collection = create_restricted(name, _member(request)) if restricted else create_collection(name)
+            collection = create_restricted(name, request.membership) if restricted else create_collection(name)
         except Refused as refused:
             form.add_error("name", str(refused))
         else:
@@ -305,8 +300,8 @@ def collection_create(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @requires("upload")
-def collection_rename(request: HttpRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(visible_collections(_member(request)), pk=collection_id)
+def collection_rename(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
+    collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
     form = CollectionForm(request.POST or None, initial={"name": collection.name})
     if request.method == "POST" and form.is_valid():
         try:
@@ -321,9 +316,9 @@ def collection_rename(request: HttpRequest, collection_id: UUID) -> HttpResponse
 
 @require_http_methods(["GET", "POST"])
 @requires("manage")
-def collection_access(request: HttpRequest, collection_id: UUID) -> HttpResponse:
+def collection_access(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
     """Who may see it."""
-    member = _member(request)
+    member = request.membership
     collection = get_object_or_404(visible_collections(member), pk=collection_id)
     candidates = access.candidates()
     # for who restricts it now, their own name is chosen already: nobody locks themselves out by forgetting it
@@ -345,8 +340,8 @@ def collection_access(request: HttpRequest, collection_id: UUID) -> HttpResponse
 
 @require_http_methods(["GET", "POST"])
 @requires("manage")
-def collection_delete(request: HttpRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(visible_collections(_member(request)), pk=collection_id)
+def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
+    collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
     if request.method == "POST":
         name = collection.name
         deleted = erasing.delete_collection(collection)
@@ -359,8 +354,8 @@ def collection_delete(request: HttpRequest, collection_id: UUID) -> HttpResponse
     )
 
 
-def _collections(request: HttpRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
-    counted = visible_collections(_member(request)).annotate(
+def _collections(request: WorkspaceRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
+    counted = visible_collections(request.membership).annotate(
         documents_total=Count("documents"),
         documents_ready=Count("documents", filter=Q(documents__state=Document.State.READY)),
     )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -14,6 +14,7 @@ from search.presentation import passages
 from search.querying import search, term_index
 from tenants.limits import limited
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 
 PAGE_SIZE = 10
 DEPTH = 100  # documents reachable by paging
@@ -23,7 +24,7 @@ DEPTH = 100  # documents reachable by paging
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires("search")
 @limited("search")
-def search_page(request: HttpRequest) -> HttpResponse:
+def search_page(request: WorkspaceRequest) -> HttpResponse:
     if request.method != "POST":
         form = _form(request)
         form.fields["q"].widget.attrs["autofocus"] = True  # whoever comes here comes to type
@@ -37,7 +38,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_POST
 @requires("search")
-def share(request: HttpRequest) -> HttpResponse:
+def share(request: WorkspaceRequest) -> HttpResponse:
     """Make a link to this search: opaque, for members of the workspace only."""
     form = _form(request, request.POST)
     if not form.is_valid():
@@ -47,7 +48,7 @@ def share(request: HttpRequest) -> HttpResponse:
         created_by_id=request.user.pk,
     )
     address = reverse("search-shared", args=[made.pk])
-    if request.htmx:  # type: ignore[attr-defined]  # set by HtmxMiddleware
+    if request.htmx:
         return render(request, "search/_shared_link.html", {"link": request.build_absolute_uri(address)})
     return redirect(address)
 
@@ -56,7 +57,7 @@ def share(request: HttpRequest) -> HttpResponse:
 @require_GET
 @requires("search")
 @limited("search", "GET")
-def shared(request: HttpRequest, shared_id: str) -> HttpResponse:
+def shared(request: WorkspaceRequest, shared_id: str) -> HttpResponse:
     """The search somebody shared, run again now among what who opens it may see."""
     kept = SharedSearch.objects.filter(pk=shared_id).first()
     if kept is None:
@@ -91,8 +92,8 @@ def found(form: SearchForm) -> dict[str, Any]:
     }
 
 
-def _form(request: HttpRequest, asked: Any = None) -> SearchForm:
-    return SearchForm(asked, membership=request.membership)  # type: ignore[attr-defined]  # set by ActivateTenant
+def _form(request: WorkspaceRequest, asked: Any = None) -> SearchForm:
+    return SearchForm(asked, membership=request.membership)
 
 
 def _searchable(form: SearchForm) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _searchable(form: SearchForm) -> dict[str, Any]:
     return {"passages": passages, "is_empty": not passages}
 
 
-def _respond(request: HttpRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    htmx = request.htmx  # type: ignore[attr-defined]  # set by HtmxMiddleware
+def _respond(request: WorkspaceRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    htmx = request.htmx
     template = "search/_results.html" if htmx else "search/search.html"
     return render(request, template, context, status=status)

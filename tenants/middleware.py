@@ -6,7 +6,7 @@ Everything in between (sessions, sign-in, CSRF) runs in public context.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from allauth.core.internal.httpkit import get_client_ip
 from django.conf import settings
@@ -30,6 +30,7 @@ from tenants import schemas, second_factor, staff_access, stats
 from tenants.database import connection
 from tenants.models import Domain, Membership, StaffAccess, Tenant
 from tenants.permissions import Role
+from tenants.requests import WorkspaceRequest
 from tenants.sessions import in_words
 
 PREFIX = "/w/"
@@ -153,10 +154,9 @@ class ActivateTenant:
                 stats.note_activity(membership.tenant)
         elif not staff_access.begin(access):
             raise Http404
-        request.staff_access = access  # type: ignore[attr-defined]
-        request.has_staff_accesses = found is not None and found.has_staff_accesses  # type: ignore[attr-defined]
-        request.membership = membership  # type: ignore[attr-defined]
-        request.tenant = membership.tenant  # type: ignore[attr-defined]
+        inside = cast(WorkspaceRequest, request)
+        inside.staff_access, inside.has_staff_accesses = access, found is not None and found.has_staff_accesses
+        inside.membership, inside.tenant = membership, membership.tenant
         connection.set_tenant(membership.tenant)
         return None
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpResponseBase
+
+if TYPE_CHECKING:
+    from tenants.requests import WorkspaceRequest
 
 
 class Role(models.TextChoices):
@@ -66,8 +69,8 @@ def requires(action: str) -> Callable[[View], View]:
 
     def decorate(view: View) -> View:
         @wraps(view)
-        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            if not request.membership.may(action):  # type: ignore[attr-defined]  # set by ActivateTenant
+        def guarded(request: "WorkspaceRequest", *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not request.membership.may(action):
                 raise PermissionDenied(f"{WHO_MAY.get(action, 'Members')} of this workspace can do this.")
             return view(request, *args, **kwargs)
 

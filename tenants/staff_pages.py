@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
@@ -12,8 +12,9 @@ from tenants import staff_access
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.middleware import outside
-from tenants.models import StaffAccess, User
+from tenants.models import StaffAccess
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 
 DONE = {
     "consent": "{} can view this workspace now.",
@@ -24,18 +25,17 @@ DONE = {
 
 @require_GET
 @requires("own")
-def staff_access_page(request: HttpRequest) -> HttpResponseBase:
+def staff_access_page(request: WorkspaceRequest) -> HttpResponseBase:
     return _page(request)
 
 
 @require_POST
 @requires("own")
-def decide(request: HttpRequest, access_id: UUID) -> HttpResponseBase:
+def decide(request: WorkspaceRequest, access_id: UUID) -> HttpResponseBase:
     """`decision`: consent, refuse or end."""
-    assert isinstance(request.user, User)  # a membership was found for it
     decision = request.POST.get("decision", "")
     with public_context():
-        access = get_object_or_404(StaffAccess.objects.select_related("tenant"), pk=access_id, tenant=request.tenant)  # type: ignore[attr-defined]
+        access = get_object_or_404(StaffAccess.objects.select_related("tenant"), pk=access_id, tenant=request.tenant)
         try:
             match decision:
                 case "consent":
@@ -58,9 +58,9 @@ def decide(request: HttpRequest, access_id: UUID) -> HttpResponseBase:
 
 
 @require_POST
-def leave(request: HttpRequest) -> HttpResponseBase:
+def leave(request: WorkspaceRequest) -> HttpResponseBase:
     """For the person of the staff: end one's own view. Nobody else has one, so for them there is no such page."""
-    access = request.staff_access  # type: ignore[attr-defined]  # set by ActivateTenant
+    access = request.staff_access
     if access is None:
         raise Http404
     with public_context():
@@ -68,9 +68,9 @@ def leave(request: HttpRequest) -> HttpResponseBase:
     return redirect(f"{outside(request)}/admin/")
 
 
-def _page(request: HttpRequest, problem: str = "", status: int = 200) -> HttpResponse:
+def _page(request: WorkspaceRequest, problem: str = "", status: int = 200) -> HttpResponse:
     with public_context():
-        accesses = staff_access.concerning(request.tenant)  # type: ignore[attr-defined]
+        accesses = staff_access.concerning(request.tenant)
     context = {
         "open_accesses": [access for access in accesses if access.is_open],
         "past_accesses": [access for access in accesses if not access.is_open],

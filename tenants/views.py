@@ -24,6 +24,7 @@ from tenants.forms import HandOverForm, InviteForm, JoinForm, RoleForm, Workspac
 from tenants.middleware import outside
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role, may_grant, requires, role_table
+from tenants.requests import WorkspaceRequest
 from tenants.sessions import end_session, end_sessions, sessions_of
 from tenants.wording import counted
 
@@ -176,13 +177,13 @@ def sessions_end_others(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def presence(request: HttpRequest) -> HttpResponse:
+def presence(request: WorkspaceRequest) -> HttpResponse:
     """What an open page asks now and then. Whoever may no longer be here is answered by the middleware instead."""
     return HttpResponse(status=204)
 
 
-def _members_page(request: HttpRequest, form: InviteForm | None = None, status: int = 200) -> HttpResponse:
-    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+def _members_page(request: WorkspaceRequest, form: InviteForm | None = None, status: int = 200) -> HttpResponse:
+    tenant, own = request.tenant, request.membership
     with public_context():
         memberships = list(Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__email"))
         offers = Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now())
@@ -210,16 +211,16 @@ def _is_mailed(offer: Invitation) -> bool:
 
 @require_GET
 @requires("read")
-def members(request: HttpRequest) -> HttpResponseBase:
+def members(request: WorkspaceRequest) -> HttpResponseBase:
     return _members_page(request)
 
 
 @require_POST
 @requires("manage")
-def invite(request: HttpRequest) -> HttpResponseBase:
+def invite(request: WorkspaceRequest) -> HttpResponseBase:
     form = InviteForm(request.POST)
     if form.is_valid():
-        tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+        tenant, own = request.tenant, request.membership
         email, role = User.objects.normalize_email(form.cleaned_data["email"]), form.cleaned_data["role"]
         try:
             if not may_grant(own.role, role):
@@ -228,7 +229,6 @@ def invite(request: HttpRequest) -> HttpResponseBase:
                 earlier = Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None) if email else ()
                 if not all(may_grant(own.role, offer.role) for offer in earlier):
                     raise Refused("An owner has invited this person as owner: only an owner can change that.")
-                assert isinstance(request.user, User)  # a membership was found for it
                 offer = people.invite(tenant, email, role, request.user)
                 unsent = _is_mailed(offer) and not people.send_link(offer)
         except Refused as refusal:
@@ -245,8 +245,8 @@ def invite(request: HttpRequest) -> HttpResponseBase:
 
 @require_POST
 @requires("manage")
-def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
-    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+def withdraw(request: WorkspaceRequest, invitation_id: UUID) -> HttpResponseBase:
+    tenant, own = request.tenant, request.membership
     with public_context():
         offer = get_object_or_404(Invitation, pk=invitation_id, tenant=tenant, accepted_at=None)
         if not may_grant(own.role, offer.role):
@@ -258,7 +258,7 @@ def withdraw(request: HttpRequest, invitation_id: UUID) -> HttpResponseBase:
 
 @require_POST
 @requires("manage")
-def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
+def member_role(request: WorkspaceRequest, user_id: int) -> HttpResponseBase:
     form = RoleForm(request.POST)
     try:
         with public_context():
@@ -266,7 +266,7 @@ def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
             if not form.is_valid():
                 raise Refused("Choose one of the roles.")
             role = form.cleaned_data["role"]
-            if not may_grant(request.membership.role, role):  # type: ignore[attr-defined]
+            if not may_grant(request.membership.role, role):
                 raise Refused("Only an owner can make somebody an owner.")
             people.change_role(member.tenant, user_id, role)
     except Refused as refusal:
@@ -277,7 +277,7 @@ def member_role(request: HttpRequest, user_id: int) -> HttpResponseBase:
 
 @require_POST
 @requires("manage")
-def member_remove(request: HttpRequest, user_id: int) -> HttpResponseBase:
+def member_remove(request: WorkspaceRequest, user_id: int) -> HttpResponseBase:
     try:
         with public_context():
             member = _member(request, user_id)
@@ -290,9 +290,9 @@ def member_remove(request: HttpRequest, user_id: int) -> HttpResponseBase:
     return redirect("members")
 
 
-def _member(request: HttpRequest, user_id: int) -> Membership:
+def _member(request: WorkspaceRequest, user_id: int) -> Membership:
     """A membership of this workspace that the person asking may change; 404 when it is none, Refused when it is an owner's."""
-    tenant, own = request.tenant, request.membership  # type: ignore[attr-defined]
+    tenant, own = request.tenant, request.membership
     if user_id > LARGEST_ID:
         raise Http404
     member = get_object_or_404(Membership.objects.select_related("user", "tenant"), tenant=tenant, user_id=user_id)
@@ -303,13 +303,13 @@ def _member(request: HttpRequest, user_id: int) -> Membership:
 
 @require_http_methods(["GET", "POST"])
 @requires("read")
-def leave(request: HttpRequest) -> HttpResponseBase:
+def leave(request: WorkspaceRequest) -> HttpResponseBase:
     """One's own way out, whatever the role."""
     problem = ""
     if request.method == "POST":
         try:
             with public_context():
-                people.remove(request.tenant, request.membership.user_id)  # type: ignore[attr-defined]
+                people.remove(request.tenant, request.membership.user_id)
             return HttpResponseRedirect(f"{outside(request)}/?all")
         except Refused as refusal:
             problem = str(refusal)
@@ -318,9 +318,9 @@ def leave(request: HttpRequest) -> HttpResponseBase:
 
 @require_http_methods(["GET", "POST"])
 @requires("own")
-def hand_over(request: HttpRequest) -> HttpResponseBase:
+def hand_over(request: WorkspaceRequest) -> HttpResponseBase:
     """Make another member the owner in one's place."""
-    own = request.membership  # type: ignore[attr-defined]
+    own = request.membership
     with public_context():
         others = Membership.objects.filter(tenant_id=own.tenant_id).exclude(pk=own.pk)
         form = HandOverForm(request.POST or None, members=list(others.select_related("user").order_by("user__email")))
@@ -335,6 +335,6 @@ def hand_over(request: HttpRequest) -> HttpResponseBase:
     return render(request, "members/hand_over.html", {"form": form}, status=422 if form.errors else 200)
 
 
-def _refuse(request: HttpRequest, words: str) -> HttpResponse:
+def _refuse(request: WorkspaceRequest, words: str) -> HttpResponse:
     messages.error(request, words)
     return redirect("members")

@@ -35,10 +35,11 @@ def screen(request: HttpRequest) -> dict[str, Any]:
 
 def _staff_accesses(request: HttpRequest) -> list[StaffAccess]:
     """For owners, on every page: who asks to view their workspace, may, or is looking."""
-    if not getattr(request, "has_staff_accesses", False) or not request.membership.can_own:  # type: ignore[attr-defined]
+    membership = getattr(request, "membership", None)
+    if membership is None or not membership.can_own or not getattr(request, "has_staff_accesses", False):
         return []
     with public_context():
-        return staff_access.open_in(request.tenant)  # type: ignore[attr-defined]
+        return staff_access.open_in(membership.tenant)
 
 
 def _workspaces(request: HttpRequest) -> list[Choice]:

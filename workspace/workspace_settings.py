@@ -9,7 +9,7 @@ from allauth.mfa.utils import is_mfa_enabled
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -20,6 +20,7 @@ from tenants.errors import Refused
 from tenants.forms import LineField
 from tenants.models import Domain, Membership, Tenant
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 
 
 class NameForm(forms.Form):
@@ -49,8 +50,8 @@ class DeleteForm(forms.Form):
 
 @require_http_methods(["GET", "POST"])
 @requires("manage")
-def page(request: HttpRequest) -> HttpResponse:
-    tenant: Tenant = request.tenant  # type: ignore[attr-defined]
+def page(request: WorkspaceRequest) -> HttpResponse:
+    tenant = request.tenant
     form = NameForm(request.POST or None, initial={"name": tenant.name})
     if request.method == "POST" and form.is_valid():
         try:
@@ -74,9 +75,9 @@ def page(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires("own")
-def second_factor(request: HttpRequest) -> HttpResponse:
+def second_factor(request: WorkspaceRequest) -> HttpResponse:
     """Require a second factor of everybody, or no longer."""
-    tenant: Tenant = request.tenant  # type: ignore[attr-defined]
+    tenant = request.tenant
     wanted = request.POST.get("require") == "yes"
     with public_context():
         if wanted and not is_mfa_enabled(request.user):
@@ -89,9 +90,9 @@ def second_factor(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 @requires("own")
-def delete(request: HttpRequest) -> HttpResponse:
+def delete(request: WorkspaceRequest) -> HttpResponse:
     """Schedule the deletion."""
-    tenant: Tenant = request.tenant  # type: ignore[attr-defined]
+    tenant = request.tenant
     form = DeleteForm(request.POST or None, tenant=tenant)
     if request.method == "POST" and form.is_valid():
         try:
@@ -107,11 +108,11 @@ def delete(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires("own")
-def keep(request: HttpRequest) -> HttpResponse:
+def keep(request: WorkspaceRequest) -> HttpResponse:
     """Call the scheduled deletion off."""
     try:
         with public_context():
-            lifecycle.keep(request.tenant)  # type: ignore[attr-defined]
+            lifecycle.keep(request.tenant)
     except Refused as refusal:
         messages.error(request, str(refusal))
     else:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import OuterRef, Subquery
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
@@ -19,8 +19,8 @@ from search.forms import JudgmentsForm
 from search.models import Answer, JudgmentSet, Run
 from search.sources import Source, sources
 from tenants.errors import Refused
-from tenants.models import Membership
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 
 QUESTIONS_PAGE = 50
 RETURNED_SHOWN = 20
@@ -30,7 +30,7 @@ ORDERS = {"ordinal": "question__ordinal", "worst": "ndcg", "best": "-ndcg", "slo
 @never_cache
 @require_GET
 @requires("read")
-def judgment_sets(request: HttpRequest) -> HttpResponse:
+def judgment_sets(request: WorkspaceRequest) -> HttpResponse:
     newest = Run.objects.filter(judgment_set=OuterRef("pk")).order_by("-created_at").values("pk")[:1]
     found = list(peoples_judgment_sets().order_by("-created_at").annotate(newest_run=Subquery(newest)))
     latest = Run.objects.in_bulk([made.newest_run for made in found if made.newest_run])
@@ -42,14 +42,14 @@ def judgment_sets(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires("judge")
-def upload(request: HttpRequest) -> HttpResponseBase:
+def upload(request: WorkspaceRequest) -> HttpResponseBase:
     handler = uploads.MemoryUploadHandler(request)
     request.upload_handlers = [handler]
     return _upload(request, handler)
 
 
 @csrf_protect
-def _upload(request: HttpRequest, handler: uploads.MemoryUploadHandler) -> HttpResponse:
+def _upload(request: WorkspaceRequest, handler: uploads.MemoryUploadHandler) -> HttpResponse:
     if request.method != "POST":
         return render(request, "evaluation/upload.html", {"form": JudgmentsForm()})
     form = JudgmentsForm(request.POST, request.FILES)
@@ -65,7 +65,7 @@ def _upload(request: HttpRequest, handler: uploads.MemoryUploadHandler) -> HttpR
         if form.cleaned_data["import_corpus"] and file.name.lower().endswith(".zip"):
             file.seek(0)
             texts = judgments.corpus_of(file)
-            queued = sources().import_texts(texts, name, _member(request)) if texts else 0
+            queued = sources().import_texts(texts, name, request.membership) if texts else 0
     except judgments.BadJudgments as error:
         for mistake in error.mistakes:
             form.add_error("file", mistake)
@@ -86,7 +86,7 @@ def _upload(request: HttpRequest, handler: uploads.MemoryUploadHandler) -> HttpR
 @never_cache
 @require_GET
 @requires("read")
-def judgment_set(request: HttpRequest, set_id: UUID) -> HttpResponse:
+def judgment_set(request: WorkspaceRequest, set_id: UUID) -> HttpResponse:
     made = get_object_or_404(JudgmentSet, pk=set_id)
     page, pages = _page(request, made.questions_total)
     first = (page - 1) * QUESTIONS_PAGE
@@ -102,14 +102,14 @@ def judgment_set(request: HttpRequest, set_id: UUID) -> HttpResponse:
         "first": first + 1,
     }
     if "unresolved" in request.GET:  # reads the names of every document: only when somebody asks
-        context["unresolved"] = runs.unresolved_references(made, sources().visible(_member(request)))
+        context["unresolved"] = runs.unresolved_references(made, sources().visible(request.membership))
     return render(request, "evaluation/judgment_set.html", context)
 
 
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 @requires("judge")
-def delete(request: HttpRequest, set_id: UUID) -> HttpResponse:
+def delete(request: WorkspaceRequest, set_id: UUID) -> HttpResponse:
     made = get_object_or_404(JudgmentSet, pk=set_id)
     if request.method != "POST":
         return render(request, "evaluation/delete.html", {"judgment_set": made, "runs": made.runs.count()})
@@ -124,10 +124,10 @@ def delete(request: HttpRequest, set_id: UUID) -> HttpResponse:
 @never_cache
 @require_POST
 @requires("run")
-def start(request: HttpRequest, set_id: UUID) -> HttpResponse:
+def start(request: WorkspaceRequest, set_id: UUID) -> HttpResponse:
     made = get_object_or_404(JudgmentSet, pk=set_id)
     try:
-        begun = runs.start(made, _member(request).user_id)
+        begun = runs.start(made, request.membership.user_id)
     except Refused as error:
         messages.error(request, str(error))
         return redirect("judgments", set_id=made.pk)
@@ -137,14 +137,14 @@ def start(request: HttpRequest, set_id: UUID) -> HttpResponse:
 @never_cache
 @require_GET
 @requires("read")
-def run(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def run(request: WorkspaceRequest, run_id: UUID) -> HttpResponse:
     return render(request, "evaluation/run.html", _run_context(request, _run(run_id)))
 
 
 @never_cache
 @require_GET
 @requires("read")
-def status(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def status(request: WorkspaceRequest, run_id: UUID) -> HttpResponse:
     """What the run's page polls while the run is unfinished."""
     current = _run(run_id)
     context = _run_context(request, current)
@@ -155,7 +155,7 @@ def status(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @never_cache
 @require_POST
 @requires("run")
-def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def cancel(request: WorkspaceRequest, run_id: UUID) -> HttpResponse:
     runs.cancel(_run(run_id))
     return redirect("run", run_id=run_id)
 
@@ -163,12 +163,12 @@ def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @never_cache
 @require_GET
 @requires("read")
-def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpResponse:
+def question(request: WorkspaceRequest, run_id: UUID, question_id: UUID) -> HttpResponse:
     current = _run(run_id)
     answer = get_object_or_404(Answer.objects.select_related("question"), run=current, question_id=question_id)
     returned = answer.returned[:RETURNED_SHOWN]
     ids = {UUID(item["document"]) for item in (*returned, *answer.expected) if item["document"]}
-    visible = sources().visible(_member(request))
+    visible = sources().visible(request.membership)
     described, hidden = sources().describe(ids, visible), sources().hidden(ids, visible)
     grades: dict[str, int] = {}
     for item in answer.expected:
@@ -190,11 +190,11 @@ def question(request: HttpRequest, run_id: UUID, question_id: UUID) -> HttpRespo
 @never_cache
 @require_GET
 @requires("read")
-def export(request: HttpRequest, run_id: UUID, kind: str) -> HttpResponseBase:
+def export(request: WorkspaceRequest, run_id: UUID, kind: str) -> HttpResponseBase:
     current = _run(run_id)
     if kind not in ("json", "csv") or current.state != Run.State.READY:
         raise Http404
-    visible = sources().visible(_member(request))
+    visible = sources().visible(request.membership)
     pieces, media = (
         (reports.as_json(current, visible), "application/json")
         if kind == "json"
@@ -210,7 +210,7 @@ def _run(run_id: UUID) -> Run:
     return get_object_or_404(Run.objects.select_related("judgment_set"), pk=run_id)
 
 
-def _run_context(request: HttpRequest, current: Run) -> dict[str, Any]:
+def _run_context(request: WorkspaceRequest, current: Run) -> dict[str, Any]:
     context: dict[str, Any] = {"run": current, "judgment_set": current.judgment_set}
     if current.state == Run.State.READY:
         order = request.GET.get("order", "worst")
@@ -234,7 +234,7 @@ def _found(answer: Answer) -> tuple[int, int]:
     return sum(1 for item in relevant if item["rank"] and item["rank"] <= 10), len(relevant)
 
 
-def _page(request: HttpRequest, total: int) -> tuple[int, int]:
+def _page(request: WorkspaceRequest, total: int) -> tuple[int, int]:
     pages = max(1, -(-total // QUESTIONS_PAGE))
     asked = request.GET.get("page", "1")
     return min(int(asked) if asked.isdecimal() and int(asked) else 1, pages), pages
@@ -243,8 +243,3 @@ def _page(request: HttpRequest, total: int) -> tuple[int, int]:
 def _source(document: str | None, described: dict[UUID, Source], hidden: set[UUID]) -> tuple[Source | None, bool]:
     """The document, if it may be shown; and whether there is one that may not."""
     return (described.get(UUID(document)), UUID(document) in hidden) if document else (None, False)
-
-
-def _member(request: HttpRequest) -> Membership:
-    found: Membership = request.membership  # type: ignore[attr-defined]  # set by ActivateTenant
-    return found

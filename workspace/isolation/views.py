@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
@@ -13,6 +13,7 @@ from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.models import IsolationCheck
 from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
 from workspace.isolation import verifying
 from workspace.isolation.probes import KINDS
 
@@ -22,14 +23,14 @@ EARLIER_SHOWN = 10
 @never_cache
 @require_GET
 @requires("manage")
-def isolation(request: HttpRequest) -> HttpResponse:
+def isolation(request: WorkspaceRequest) -> HttpResponse:
     return render(request, "isolation/index.html", _context(request))
 
 
 @never_cache
 @require_GET
 @requires("manage")
-def status(request: HttpRequest) -> HttpResponse:
+def status(request: WorkspaceRequest) -> HttpResponse:
     """What the page polls while a check is under way."""
     context = _context(request)
     code = 200 if context["running"] else HTMX_STOP_POLLING
@@ -38,10 +39,10 @@ def status(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires("manage")
-def start(request: HttpRequest) -> HttpResponse:
+def start(request: WorkspaceRequest) -> HttpResponse:
     try:
         with public_context():
-            verifying.request_check(request.tenant)  # type: ignore[attr-defined]  # set by ActivateTenant
+            verifying.request_check(request.tenant)
     except Refused as refused:
         messages.error(request, str(refused))
     return redirect("isolation")
@@ -49,16 +50,16 @@ def start(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 @requires("manage")
-def cancel(request: HttpRequest) -> HttpResponse:
+def cancel(request: WorkspaceRequest) -> HttpResponse:
     with public_context():
-        if not verifying.cancel(request.tenant):  # type: ignore[attr-defined]  # set by ActivateTenant
+        if not verifying.cancel(request.tenant):
             messages.info(request, "The check had ended before it could be cancelled.")
     return redirect("isolation")
 
 
-def _context(request: HttpRequest) -> dict[str, Any]:
+def _context(request: WorkspaceRequest) -> dict[str, Any]:
     """`running`: what is under way; `check`: the newest that has ended. Read as the workspace: row-level security."""
-    checks = list(IsolationCheck.objects.filter(tenant=request.tenant)[: EARLIER_SHOWN + 2])  # type: ignore[attr-defined]
+    checks = list(IsolationCheck.objects.filter(tenant=request.tenant)[: EARLIER_SHOWN + 2])
     ended = [check for check in checks if not check.is_unfinished]
     check = ended[0] if ended else None
     by_kind = check.counts.get("by_kind", {}) if check else {}
