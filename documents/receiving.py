@@ -78,22 +78,16 @@ def collection_named(name: str) -> Collection:
     return found
 
 
-def create_collection(name: str, *, restricted: bool = False) -> Collection:
-    """A new collection. Raises Refused when the name is taken or unusable."""
+def create_collection(name: str, *, by: Membership | None = None, restricted: bool = False) -> Collection:
+    """A new collection; a restricted one is seen by the owners and `by`. Raises Refused when the name is taken or unusable."""
     name = _checked(name)
     try:
         with transaction.atomic():
-            return Collection.objects.create(name=name, name_digest=_digest(name), restricted=restricted)
+            made = Collection.objects.create(name=name, name_digest=_digest(name), restricted=restricted)
+            if restricted and by is not None and by.role != Role.OWNER:
+                CollectionMember.objects.create(collection=made, membership_id=by.pk)
     except IntegrityError:
         raise Refused(f"There is already a collection named “{name}”.") from None
-
-
-@transaction.atomic
-def create_restricted(name: str, by: Membership) -> Collection:
-    """A new collection that only its maker and the owners see. Raises Refused when the name is taken or unusable."""
-    made = create_collection(name, restricted=True)
-    if by.role != Role.OWNER:
-        CollectionMember.objects.create(collection=made, membership_id=by.pk)
     return made
 
 

@@ -26,7 +26,7 @@ from documents.forms import AccessForm, CollectionForm, FilterForm, NewCollectio
 from documents.models import Document
 from documents.reading import read_page
 from documents.reasons import READABLE
-from documents.receiving import create_collection, create_restricted, receive, rename_collection
+from documents.receiving import create_collection, receive, rename_collection
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
@@ -289,7 +289,7 @@ def collection_create(request: WorkspaceRequest) -> HttpResponse:
     if form.is_valid():
         name, restricted = form.cleaned_data["name"], form.cleaned_data.get("restricted", False)
         try:
-            collection = create_restricted(name, request.membership) if restricted else create_collection(name)
+            collection = create_collection(name, by=request.membership, restricted=restricted)
         except Refused as refused:
             form.add_error("name", str(refused))
         else:

@@ -126,7 +126,7 @@ def test_who_does_not_see_it_cannot_change_it(secret: Document, workspace_a: Any
 def test_restricted_from_the_start_names_its_maker(workspace_a: Any, person: Callable[..., Any]) -> None:
     admin = membership(person("admin", workspace_a), workspace_a)
     with workspace(workspace_a):
-        made = receiving.create_restricted("Board papers", admin)
+        made = create_collection("Board papers", by=admin, restricted=True)
         assert made.restricted
         assert access.named_in(made) == {admin.pk}
 
