@@ -26,9 +26,9 @@ from tenants import middleware
 from tenants.context import workspace
 from tenants.models import Invitation, IsolationCheck, Membership, Session, Tenant, User
 from tenants.roles import role_for
-from workspace.isolation import asking, canaries, probes
+from workspace.isolation import asking, canaries
 from workspace.isolation.canaries import Canary
-from workspace.isolation.probes import Findings
+from workspace.isolation.probes import ATTEMPTS, Findings, content, database, pages
 from workspace.isolation.verifying import verify_isolation
 
 pytestmark = pytest.mark.django_db
@@ -64,8 +64,8 @@ def found(kept: tuple[Canary, Canary]) -> Callable[..., Findings]:
 
     def run(probe: Callable[..., None]) -> Findings:
         findings = Findings()
-        if probe in (probes.ask_routes, probes.ask_workspaces, probes.ask_search_page):
-            with probes.sides(*kept) as (mine, other):
+        if probe in (pages.ask_routes, pages.ask_workspaces, pages.ask_search_page):
+            with pages.sides(*kept) as (mine, other):
                 probe(asking.site(), mine, other, findings)
         else:
             probe(*kept, findings)
@@ -94,7 +94,7 @@ def test_nothing_leaks_and_nothing_is_left_behind(both: Both, kept: tuple[Canary
     before, files = left_behind(both), sorted(tmp_path.rglob("*"))
     check = verify_isolation([both[0]])
     assert (check.state, check.leaks, check.controls) == (State.PASSED, [], [])
-    assert check.counts["by_kind"].keys() == probes.KINDS.keys()
+    assert check.counts["by_kind"].keys() == ATTEMPTS.keys()
     assert check.attempts > 300
     assert check.counts["workspaces"] == 1
     assert check.counts["routes"] >= 35
@@ -122,6 +122,7 @@ def test_the_command_says_what_was_tried(both: Both) -> None:
 @pytest.fixture
 def anywhere(monkeypatch: pytest.MonkeyPatch, both: Both) -> None:
     """A mistake in the views of documents: what is not here is looked for in the other workspace."""
+
     def get(source: Any, **wanted: Any) -> Any:
         try:
             return get_object_or_404(source, **wanted)
@@ -165,7 +166,7 @@ def test_a_page_that_only_differs_is_named(
         return asking.Answer(answer.status, answer.text + told)
 
     monkeypatch.setattr(asking.Asking, "ask", ask)
-    assert named(found(probes.ask_routes)) == {"documents/<uuid:document_id>/cancel/"}
+    assert named(found(pages.ask_routes)) == {"documents/<uuid:document_id>/cancel/"}
 
 
 def test_a_collection_taken_from_elsewhere_in_a_form_is_named(
@@ -177,7 +178,7 @@ def test_a_collection_taken_from_elsewhere_in_a_form_is_named(
                 raise ValidationError("This collection does not exist any more.")
 
     monkeypatch.setattr(ChoiceField, "validate", lax)
-    assert {"", "s/"} <= named(found(probes.ask_routes))
+    assert {"", "s/"} <= named(found(pages.ask_routes))
 
 
 def test_a_workspace_that_shows_that_it_exists_is_found(
@@ -193,7 +194,7 @@ def test_a_workspace_that_shows_that_it_exists_is_found(
         return real(self, request, *more)
 
     monkeypatch.setattr(middleware.ActivateTenant, "process_view", process_view)
-    findings = found(probes.ask_workspaces)
+    findings = found(pages.ask_workspaces)
     assert "members/" in named(findings)
     assert findings.leaks[0]["detail"] == "GET answered 403, for an unknown id 302 (nobody)"
 
@@ -205,7 +206,7 @@ def test_a_role_that_may_read_the_other_schema_is_found(
         return role_for(connection, schema if schema == "public" else both[1].schema_name)
 
     monkeypatch.setattr("tenants.database.base.role_for", astray)
-    leaks = named(found(probes.run_sql))
+    leaks = named(found(database.run_sql))
     assert {"SELECT documents_page", "DELETE search_chunk", "SELECT public.tenants_tenant"} <= leaks
     assert "RESET ROLE" not in leaks  # it still lands in the role without grants
 
@@ -217,31 +218,31 @@ def test_a_search_in_the_wrong_workspace_is_found(
         with workspace(both[1]):
             return search(text, **more)
 
-    monkeypatch.setattr(probes, "search", astray)
-    assert named(found(probes.ask_search)) == {"search"}
+    monkeypatch.setattr(content, "search", astray)
+    assert named(found(content.ask_search)) == {"search"}
 
 
 def test_a_page_of_results_from_the_wrong_workspace_is_found(
     monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings], kept: tuple[Canary, Canary]
 ) -> None:
     monkeypatch.setattr("search.views.render", lambda *given, **more: HttpResponse(f"Found: {kept[1].told}"))
-    assert named(found(probes.ask_search_page)) == {"search page"}
+    assert named(found(pages.ask_search_page)) == {"search page"}
 
 
 @pytest.mark.parametrize(
     ("probe", "route"),
     [
-        (probes.ask_rows, "search.Chunk"),
-        (probes.open_ciphertexts, "documents.Page.text"),
-        (probes.open_files, "name"),
-        (probes.ask_cache, "key"),
-        (probes.ask_jobs, "id"),
+        (content.ask_rows, "search.Chunk"),
+        (content.open_ciphertexts, "documents.Page.text"),
+        (content.open_files, "name"),
+        (content.ask_cache, "key"),
+        (content.ask_jobs, "id"),
     ],
 )
 def test_a_connection_left_in_the_other_workspace_is_found(
     monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings], both: Both, probe: Callable[..., None], route: str
 ) -> None:
-    monkeypatch.setattr(probes, "workspace", lambda tenant: workspace(both[1]))
+    monkeypatch.setattr(content, "workspace", lambda tenant: workspace(both[1]))
     assert route in named(found(probe))
 
 
@@ -250,27 +251,25 @@ def test_keys_of_the_other_workspace_are_found(
 ) -> None:
     for module in ("tenants.ciphers", "tenants.streams"):
         monkeypatch.setattr(f"{module}.current_tenant", lambda: both[1])
-    assert {"documents.Document.title", "search.Answer.expected"} <= named(found(probes.open_ciphertexts))
-    assert named(found(probes.open_files)) == {"keys"}
+    assert {"documents.Document.title", "search.Answer.expected"} <= named(found(content.open_ciphertexts))
+    assert named(found(content.open_files)) == {"keys"}
 
 
 def test_a_path_that_climbs_is_found(monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings], both: Both) -> None:
     """The file is found; for its words to be read the keys have to be wrong too."""
     monkeypatch.setattr("tenants.streams.current_tenant", lambda: both[1])
     monkeypatch.setattr(storage, "_path", lambda name: storage._directory() / name[:2] / name)
-    assert named(found(probes.open_files)) == {"path", "keys"}
+    assert named(found(content.open_files)) == {"path", "keys"}
 
 
-def test_a_cache_key_without_the_workspace_is_found(
-    monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings]
-) -> None:
+def test_a_cache_key_without_the_workspace_is_found(monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings]) -> None:
     monkeypatch.setattr(caches["default"], "key_func", lambda key, prefix, version: f"{prefix}:{version}:{key}")
-    assert named(found(probes.ask_cache)) == {"key"}
+    assert named(found(content.ask_cache)) == {"key"}
 
 
 def test_a_job_id_without_the_workspace_is_found(monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings]) -> None:
-    monkeypatch.setattr(probes, "job_key", lambda name, tenant: f"everybody-{name}")
-    assert named(found(probes.ask_jobs)) == {"id"}
+    monkeypatch.setattr(content, "job_key", lambda name, tenant: f"everybody-{name}")
+    assert named(found(content.ask_jobs)) == {"id"}
 
 
 # ---------------------------------------------------------------- controls
@@ -278,16 +277,15 @@ def test_a_job_id_without_the_workspace_is_found(monkeypatch: pytest.MonkeyPatch
 
 def test_what_is_not_tried_is_said(both: Both, monkeypatch: pytest.MonkeyPatch, client_owner: Client) -> None:
     """With a login for each workspace a transaction cannot reach into two, and no page is asked."""
-    monkeypatch.setattr(probes, "pages_can_be_undone", lambda: False)
+    monkeypatch.setattr(pages, "can_be_undone", lambda: False)
     check = verify_isolation([both[0]])
     assert check.state == State.PASSED
-    assert probes.KINDS.keys() - check.counts["by_kind"].keys() == {"routes", "workspaces"}
+    assert ATTEMPTS.keys() - check.counts["by_kind"].keys() == {"routes", "workspaces"}
     assert "Not tried" in client_owner.get(f"{both[0].path}isolation/").content.decode()
 
 
-
 def test_a_test_that_cannot_fail_is_inconclusive(monkeypatch: pytest.MonkeyPatch, both: Both) -> None:
-    monkeypatch.setattr(probes, "search", lambda text, **more: Results([], 0, "exact"))
+    monkeypatch.setattr(content, "search", lambda text, **more: Results([], 0, "exact"))
     check = verify_isolation([both[0]])
     assert check.state == State.INCONCLUSIVE
     assert check.controls == [{"kind": "search", "route": "search", "detail": "its own workspace does not find it"}]
@@ -302,7 +300,7 @@ def test_views_that_show_the_canary_to_nobody_are_inconclusive(
         raise Http404
 
     monkeypatch.setattr("documents.views.get_object_or_404", gone)
-    findings = found(probes.ask_routes)
+    findings = found(pages.ask_routes)
     assert not findings.leaks
     failed = {"kind": "routes", "route": "documents/<uuid:document_id>/", "detail": "its own owner is answered 404"}
     assert failed in findings.controls
@@ -349,9 +347,7 @@ def test_the_words_lie_nowhere_in_the_clear(both: Both, kept: tuple[Canary, Cana
         assert not file.is_file() or canary.told.encode() not in file.read_bytes()
 
 
-def test_members_do_not_see_the_judgments_of_the_canary(
-    kept: tuple[Canary, Canary], client_owner: Client, both: Both
-) -> None:
+def test_members_do_not_see_the_judgments_of_the_canary(kept: tuple[Canary, Canary], client_owner: Client, both: Both) -> None:
     page = client_owner.get(f"{both[0].path}evaluation/")
     assert page.status_code == 200
     assert kept[0].told not in page.content.decode()

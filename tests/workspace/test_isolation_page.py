@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tenants.models import IsolationCheck, Tenant
-from workspace.isolation.probes import KINDS
+from workspace.isolation.probes import ATTEMPTS
 
 pytestmark = pytest.mark.django_db
 
@@ -17,7 +17,7 @@ State, Trigger = IsolationCheck.State, IsolationCheck.Trigger
 
 
 def ended(tenant: Tenant | None, state: IsolationCheck.State, **more: Any) -> IsolationCheck:
-    counts = {"by_kind": dict.fromkeys(KINDS, 134), "routes": 35, "workspaces": 3, "seconds": 4.21, "controls": []}
+    counts = {"by_kind": dict.fromkeys(ATTEMPTS, 134), "routes": 35, "workspaces": 3, "seconds": 4.21, "controls": []}
     return IsolationCheck.objects.create(
         tenant=tenant, trigger=Trigger.NIGHTLY, state=state, finished_at=timezone.now(),
         **{"counts": counts | more.pop("counts", {}), **more},
@@ -44,7 +44,7 @@ def test_no_leak_comes_first(shown: Callable[[], str], workspace_a: Tenant, work
     ended(workspace_b, State.LEAKS, leaks=[{"kind": "sql", "route": "theirs", "detail": "theirs"}])
     text = shown()
     assert "No leak found in 1,206 attempts" in text
-    assert all(tried in text for _, tried in KINDS.values())
+    assert all(tried in text for _, tried in ATTEMPTS.values())
     assert "<b>not a proof</b>" in text
     assert "theirs" not in text
     assert workspace_b.name not in text.replace("Isolation", "")

@@ -14,9 +14,9 @@ from django.conf import settings
 from django.core import checks
 from django.urls import URLPattern, URLResolver, get_resolver
 
-# Kinds of id, as in Canary.ids; the last four are made for the length of a check. A kind that begins with "=" is the value.
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
-KINDS = frozenset({
+# Kinds of id, as in Canary.ids; the last four are made for the length of a check. A kind that begins with "=" is the value.
+ID_KINDS = frozenset({
     "document", "collection", "passage", "judgments", "run", "question", "shared search", "workspace",
     "member", "colleague", "invitation", "staff access",
 })  # fmt: skip
@@ -207,5 +207,5 @@ def _mistake(route: Route, entry: Entry) -> str:
         return "" if entry.why else "takes no id and does not say why"
     if entry.ids.keys() != route.arguments:
         return f"takes {sorted(route.arguments)}, and its isolation entry fills {sorted(entry.ids)}"
-    unknown = {kind for kind in entry.kinds if not kind.startswith("=")} - KINDS
+    unknown = {kind for kind in entry.kinds if not kind.startswith("=")} - ID_KINDS
     return f"is to be filled with unknown kinds: {sorted(unknown)}" if unknown else ""

@@ -15,7 +15,7 @@ from tenants.models import IsolationCheck
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
 from workspace.isolation import verifying
-from workspace.isolation.probes import KINDS
+from workspace.isolation.probes import ATTEMPTS
 
 EARLIER_SHOWN = 10
 
@@ -71,7 +71,7 @@ def _context(request: WorkspaceRequest) -> dict[str, Any]:
         "earlier": ended[1 : EARLIER_SHOWN + 1],
         "kinds": [
             (name, tried, by_kind.get(kind, 0), _result(kind, by_kind, leaking, failing))
-            for kind, (name, tried) in KINDS.items()
+            for kind, (name, tried) in ATTEMPTS.items()
         ]
         if by_kind
         else [],
@@ -83,7 +83,7 @@ def _context(request: WorkspaceRequest) -> dict[str, Any]:
 
 def _named(found: list[dict[str, str]]) -> list[dict[str, str]]:
     """With the kind's name; what belongs to no kind of attempt is the check itself."""
-    return [{**each, "name": KINDS[each["kind"]][0] if each["kind"] in KINDS else "Check"} for each in found]
+    return [{**each, "name": ATTEMPTS[each["kind"]][0] if each["kind"] in ATTEMPTS else "Check"} for each in found]
 
 
 def _result(kind: str, by_kind: dict[str, int], leaking: set[str], failing: set[str]) -> str:

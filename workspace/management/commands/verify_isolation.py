@@ -5,7 +5,7 @@ from typing import Any
 
 from tenants.models import IsolationCheck
 from workspace.commands import Failed, WorkspaceCommand
-from workspace.isolation.probes import KINDS
+from workspace.isolation.probes import ATTEMPTS
 from workspace.isolation.verifying import PER_WORKSPACE, verify_isolation
 
 
@@ -50,7 +50,7 @@ class Command(WorkspaceCommand):
     def word(self, answer: dict[str, Any]) -> str:
         if not answer["attempts"]:
             return "There is nothing to compare with: the check needs two workspaces."
-        kinds = [f"  {KINDS[kind][0]:<12}{number:>7,}" for kind, number in answer["by_kind"].items()]
+        kinds = [f"  {ATTEMPTS[kind][0]:<12}{number:>7,}" for kind, number in answer["by_kind"].items()]
         head = f"No leak found in {answer['attempts']:,} attempts ({answer['seconds']} s). It tries known routes: no proof."
         return "\n".join([head, *kinds])
 

@@ -1,0 +1,182 @@
+"""The pages, asked for as a browser does: by owners made for the length of the check, in a transaction that is undone."""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from django.conf import settings
+from django.utils import timezone
+
+from documents.models import Collection
+from tenants.context import public_context, workspace
+from tenants.models import Invitation, Membership, StaffAccess, Tenant, User
+from tenants.permissions import Role
+from workspace.isolation.asking import Answer, Asking, undone, unknown
+from workspace.isolation.canaries import Canary
+from workspace.isolation.probes.findings import Findings
+from workspace.isolation.routes import Entry, Route, asked_with_ids, routes
+
+HARMLESS = {"q": "canary", "name": "canary", "email": "canary@isolation.invalid", "role": "viewer", "confirm": "yes"}
+TRIES = 3  # of two requests whose answers differ
+Asked = tuple[Callable[[], Answer], Iterable[str]]  # and what of the question may come back in the answer
+
+
+@dataclass(frozen=True)
+class Side:
+    """A workspace with its canary and an owner made for the length of the check."""
+
+    canary: Canary
+    owner: User
+    ids: dict[str, str]
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.canary.tenant
+
+
+@contextmanager
+def sides(mine: Canary, other: Canary) -> Iterator[tuple[Side, Side]]:
+    """Both workspaces as the attempts need them, in a transaction that is undone: owners, an invitation, visible canaries.
+
+    Members never see canaries; here the owners do, as if they were documents: otherwise nothing could ever leak.
+    """
+    with undone():
+        yield _side(mine), _side(other)
+
+
+def _side(canary: Canary) -> Side:
+    with workspace(canary.tenant):
+        Collection.objects.filter(pk=canary.ids["collection"]).update(is_canary=False)
+    with public_context():
+        Tenant.objects.filter(pk=canary.tenant.pk, require_mfa=True).update(require_mfa=False)  # is about the person
+        owner, colleague = (User.objects.create_user(f"{secrets.token_hex(8)}@isolation.invalid") for _ in range(2))
+        Membership.objects.create(user=owner, tenant=canary.tenant, role=Role.OWNER)
+        Membership.objects.create(user=colleague, tenant=canary.tenant, role=Role.VIEWER)
+        invitation = Invitation.objects.create(tenant=canary.tenant, email=f"{secrets.token_hex(8)}@isolation.invalid")
+        access = StaffAccess.objects.create(
+            tenant=canary.tenant,
+            staff_email=owner.email,
+            reason="canary",
+            minutes=15,
+            lapses_at=timezone.now() + timedelta(days=1),
+        )
+    people = {"member": str(owner.pk), "colleague": str(colleague.pk)}
+    return Side(canary, owner, {**canary.ids, **people, "invitation": str(invitation.pk), "staff access": str(access.pk)})
+
+
+def can_be_undone() -> bool:
+    """Not with a login for each workspace: there no transaction reaches into two."""
+    return not settings.TENANT_LOGINS
+
+
+def ask_everything(site: Asking, mine: Canary, other: Canary, found: Findings) -> None:
+    with sides(mine, other) as (our_side, their_side):
+        for ask in (ask_routes, ask_workspaces, ask_search_page):
+            ask(site, our_side, their_side, found)
+
+
+def ask_routes(site: Asking, mine: Side, other: Side, found: Findings) -> None:
+    """Foreign ids against unknown ones, asked in our own workspace and outside of all: the same answer to the letter."""
+    told = False
+    for urlconf, prefix, home in (
+        (settings.WORKSPACE_URLCONF, mine.tenant.path, other.tenant.path),
+        (settings.ROOT_URLCONF, "/", "/"),
+    ):
+        for route, entry in asked_with_ids(urlconf):
+            for ids in _mixtures(entry, mine.ids, other.ids):
+                nobodys = {kind: value if value == mine.ids.get(kind) else unknown(value) for kind, value in ids.items()}
+                for method in ("GET", "POST"):
+                    ask = partial(_ask, site, mine.owner, method, prefix, route, entry)
+                    leak, none = _compared(
+                        method, other.canary, (partial(ask, ids), ids.values()), (partial(ask, nobodys), nobodys.values())
+                    )
+                    found.attempt("routes", route.pattern, leak)
+                    detail = f"{method} of an unknown id answered {none.status}"
+                    found.control("routes", route.pattern, none.status < 500, detail)
+            status, words = _control(site, other, home, route, entry)
+            told = told or other.canary.told in words
+            found.control("routes", route.pattern, 200 <= status < 400, f"its own owner is answered {status}")
+    found.control("routes", "", told, "no page showed the canary to its own owner")
+
+
+def _mixtures(entry: Entry, mine: dict[str, str], other: dict[str, str]) -> Iterator[dict[str, str]]:
+    """Foreign ids throughout; where a path takes several, also each foreign one among our own."""
+    kinds = [kind for kind in entry.kinds if not kind.startswith("=")]
+    yield {kind: other[kind] for kind in kinds}
+    for foreign in entry.ids.values() if len(entry.ids) > 1 else ():
+        if foreign in kinds:
+            mixed = {kind: other[kind] if kind == foreign else mine[kind] for kind in kinds}
+            if mixed != {kind: other[kind] for kind in kinds}:
+                yield mixed
+
+
+def _ask(
+    site: Asking, person: User | None, method: str, prefix: str, route: Route, entry: Entry, ids: dict[str, str]
+) -> Answer:
+    def value(kind: str) -> str:
+        return kind[1:] if kind.startswith("=") else ids[kind]
+
+    path = prefix + route.path({name: value(kind) for name, kind in entry.ids.items()})
+    form = {**HARMLESS, **{name: value(kind) for name, kind in entry.form.items()}} if method == "POST" else None
+    return site.ask(person, method, path, form=form, query={name: value(kind) for name, kind in entry.query.items()})
+
+
+def _compared(method: str, canary: Canary, foreign: Asked, nobodys: Asked) -> tuple[str, Answer]:
+    """What is wrong with the answer for the foreign ids, empty when nothing is, and the answer for those of nobody.
+
+    People at work change pages between two requests; a leak is still there when both are asked again.
+    """
+    for _ in range(TRIES):
+        (ask_theirs, in_theirs), (ask_none, in_none) = foreign, nobodys
+        theirs, none = ask_theirs(), ask_none()
+        if canary.told in theirs.text:
+            leak = f"{method} answered {theirs.status} with the other workspace's words"
+        elif theirs.status != none.status:
+            leak = f"{method} answered {theirs.status}, for an unknown id {none.status}"
+        elif theirs.without(*in_theirs) != none.without(*in_none):
+            leak = f"{method} answered {theirs.status} with another text than for an unknown id"
+        else:
+            return "", none
+    return leak, none
+
+
+def _control(site: Asking, other: Side, home: str, route: Route, entry: Entry) -> tuple[int, str]:
+    """The same asked by the other's own owner at home. Where GET is not allowed, POST is sent; it is undone."""
+    answer = _ask(site, other.owner, "GET", home, route, entry, other.ids)
+    if answer.status == 405 or entry.form:
+        answer = _ask(site, other.owner, "POST", home, route, entry, other.ids)
+        # an upload without a file is refused for that, after the collection was accepted
+        if answer.status == 422 and "No file arrived" in answer.text:
+            return 200, answer.text
+    return answer.status, answer.text
+
+
+def ask_workspaces(site: Asking, mine: Side, other: Side, found: Findings) -> None:
+    """Every address below the other's: as below that of a workspace that nobody ever made."""
+    nowhere = unknown(other.tenant.slug)
+    entries = dict(asked_with_ids(settings.WORKSPACE_URLCONF))
+    for route in routes(settings.WORKSPACE_URLCONF):
+        entry = entries.get(route, Entry())
+        for person, who in ((mine.owner, "an owner of another workspace"), (None, "nobody")):
+            for method in ("GET", "POST"):
+                below = [f"/w/{other.tenant.slug}/", f"/w/{nowhere}/", *other.ids.values()]
+                theirs, none = (
+                    (partial(_ask, site, person, method, path, route, entry, other.ids), below) for path in below[:2]
+                )
+                leak, _ = _compared(method, other.canary, theirs, none)
+                found.attempt("workspaces", route.pattern, f"{leak} ({who})" if leak else "")
+    answer = site.ask(other.owner, "GET", other.tenant.path)
+    found.control("workspaces", "", answer.status == 200, f"its own owner is answered {answer.status}")
+
+
+def ask_search_page(site: Asking, mine: Side, other: Side, found: Findings) -> None:
+    canary = other.canary
+    answer = site.ask(mine.owner, "POST", mine.tenant.path, form={"q": canary.asked})
+    leak = "the page showed the other workspace's words" if canary.told in answer.text else ""
+    found.attempt("search", "search page", leak)
+    found.control("search", "search page", answer.status == 200, f"the page answered {answer.status}")
+    answer = site.ask(other.owner, "POST", other.tenant.path, form={"q": canary.asked})
+    found.control("search", "search page", canary.told in answer.text, "the page does not show it to its own owner")
