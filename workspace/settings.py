@@ -55,8 +55,6 @@ DATABASE_OPTIONS = _database.options  # TLS, time-outs
 DATABASE_PASSWORDS = {
     kind: env.text(f"DB_PASSWORD_{kind.upper()}", None if kind == LOGIN else "") for kind in ("web", "worker", "operator")
 }
-
-
 TENANT_LOGINS = env.boolean("TENANT_LOGINS", False)  # a login for each workspace (tenants/logins.py)
 
 
