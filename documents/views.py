@@ -28,6 +28,7 @@ from documents.reading import read_page
 from documents.reasons import READABLE
 from documents.receiving import create_collection, receive, rename_collection
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
+from tenants.answers import as_json, wants_json
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.limits import limited
@@ -144,7 +145,7 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
         return _refused(request, form, refused)
-    if _wants_json(request):
+    if wants_json(request):
         return _upload_answer(added, refused)
     if refused:
         return _upload_page(request, form, refused, added=len(added), status=422)
@@ -153,25 +154,22 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
 
 
 def _refused(request: WorkspaceRequest, form: UploadForm, refused: list[RefusedFile], status: int = 422) -> HttpResponse:
-    if _wants_json(request):
+    if wants_json(request):
         return _upload_answer([], refused, status)
     return _upload_page(request, form, refused, status=status)
 
 
 def _upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
-    answer = {
-        "documents": [
-            {
-                "id": str(document.id),
-                "url": reverse("document", args=[document.id]),
-                "name": document.file_name,
-                "state": document.state,
-            }
-            for document in added
-        ],
-        "errors": [{"name": file.name, "message": file.message} for file in refused],
-    }
-    return JsonResponse(answer, status=status)
+    documents = [
+        {
+            "id": str(document.id),
+            "url": reverse("document", args=[document.id]),
+            "name": document.file_name,
+            "state": document.state,
+        }
+        for document in added
+    ]
+    return as_json([(file.name, file.message) for file in refused], status, documents=documents)
 
 
 def _upload_page(
@@ -179,10 +177,6 @@ def _upload_page(
 ) -> HttpResponse:
     shown = {"refused": refused, "added": added, **_upload_area(form)}
     return render(request, "documents/upload.html", shown, status=status)
-
-
-def _wants_json(request: WorkspaceRequest) -> bool:
-    return request.headers.get("Accept", "").startswith("application/json")
 
 
 # ---------------------------------------------------------------- one document

@@ -18,11 +18,12 @@ from axes.models import AccessAttempt
 from django.conf import settings
 from django.core.cache import cache
 from django.db.models import Max
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from redis.exceptions import RedisError
 
+from tenants.answers import as_json, wants_json
 from tenants.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ def duration(seconds: int) -> str:
 def too_many(request: HttpRequest, seconds: int) -> HttpResponse:
     """429 as whoever asked can read it: a page, a part of one, or JSON."""
     sentence = f"Too many requests in a short time. Nothing was lost. Try again in {duration(seconds)}."
-    if request.headers.get("Accept", "").startswith("application/json"):
-        response: HttpResponse = JsonResponse({"errors": [{"message": sentence}]}, status=429)
+    if wants_json(request):
+        response: HttpResponse = as_json([("", sentence)], 429)
     else:
         template = "partials/too_many.html" if request.headers.get("HX-Request") else "429.html"
         context = {"wait": duration(seconds), "sentence": sentence, "reference": getattr(request, "reference", "")}
