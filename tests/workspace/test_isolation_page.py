@@ -58,6 +58,7 @@ def test_leaks_are_listed_with_what_to_do(shown: Callable[[], str], workspace_a:
     assert "documents/<uuid:document_id>/" in text
     assert "Send the list below to whoever runs this installation" in text
     assert "Leaks found" in text
+    assert text.count("<table") == text.count("<caption") == 2
 
 
 def test_failed_controls_are_inconclusive(shown: Callable[[], str], workspace_a: Tenant) -> None:
