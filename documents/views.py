@@ -65,11 +65,8 @@ def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, 
     form = FilterForm(request.GET, collections=collections)
     chosen = form.chosen()
     found: QuerySet[Document] = visible_documents(request.membership).filter(**chosen)
-    # before the rows: what ends in between is asked for again
-    counted = found.aggregate(total=Count("pk"), unfinished=Count("pk", filter=Q(state__in=Document.UNFINISHED)))
-    pages = Paginator(found, PER_PAGE)
-    pages.count = counted["total"]
-    page: ListPage[Document] = pages.get_page(request.GET.get("page"))
+    unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
+    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
     kept = {key: value for key, value in form.cleaned_data.items() if value}
     return {
@@ -79,7 +76,7 @@ def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, 
         "rows_query": urlencode({**kept, "page": page.number}),
         "page": page,
         "rows": rows,
-        "unfinished": counted["unfinished"],
+        "unfinished": unfinished,
         "any_document": bool(rows) or visible_documents(request.membership).exists(),
         "collections_total": len(collections),
     }
