@@ -3,13 +3,9 @@
 Knows addresses and forms alone, nothing of the code that serves them.
 """
 
-import base64
-import hmac
 import json
 import re
 import secrets
-import struct
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +14,8 @@ from dataclasses import dataclass
 from email.message import Message
 from http.cookiejar import CookieJar
 from typing import Any
+
+from tests.one_time_code import one_time_code
 
 PASSWORD = "correct-horse-battery-staple"
 PATIENCE = 180.0  # seconds; a guard against hanging
@@ -125,14 +123,6 @@ class Visitor:
         assert secret, shown.words
         done = self.post(page, {"code": one_time_code(secret[1])})
         assert done.path == "/accounts/2fa/recovery-codes/", done.words
-
-
-def one_time_code(secret: str) -> str:
-    """Six digits for now (RFC 6238)."""
-    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
-    digest = hmac.digest(key, struct.pack(">Q", int(time.time()) // 30), "sha1")
-    start = digest[-1] & 15
-    return f"{(int.from_bytes(digest[start : start + 4], 'big') & 0x7FFFFFFF) % 1_000_000:06}"
 
 
 def encode(fields: Mapping[str, str], files: Sequence[tuple[str, File]]) -> tuple[bytes, str]:

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from tenants.errors import Refused
 from tenants.models import Invitation, Membership, OutgoingMail, Tenant, User
 from tenants.permissions import IN_WORDS, ROLE_ACTIONS, Role
 from tests.conftest import PASSWORD
+from tests.one_time_code import one_time_code
 
 pytestmark = pytest.mark.django_db
 
@@ -209,11 +211,6 @@ def test_signing_in_leads_to_the_search_box(owner):
 
 
 def test_a_second_factor_is_asked_for_and_its_secret_is_encrypted(owner):
-    import time
-
-    from allauth.mfa.models import Authenticator
-    from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-
     client = Client()
     client.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
     page = client.get("/accounts/2fa/totp/activate/", follow=True)
@@ -221,18 +218,14 @@ def test_a_second_factor_is_asked_for_and_its_secret_is_encrypted(owner):
         client.post(page.request["PATH_INFO"] + "?next=/accounts/2fa/totp/activate/", {"password": PASSWORD})
         client.get("/accounts/2fa/totp/activate/")
     secret = client.session["mfa.totp.secret"]
-
-    def code(step: int = 0) -> str:
-        return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + step))
-
-    client.post("/accounts/2fa/totp/activate/", {"code": code()})
+    client.post("/accounts/2fa/totp/activate/", {"code": one_time_code(secret)})
     stored = Authenticator.objects.get(type="totp")
     assert secret not in str(stored.data)
     again = Client()
     response = again.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
     assert "2fa" in response["Location"]
     assert again.get("/w/alpha/").status_code == 302
-    again.post("/accounts/2fa/authenticate/", {"code": code(1)})
+    again.post("/accounts/2fa/authenticate/", {"code": one_time_code(secret, later=1)})
     assert again.get("/w/alpha/").status_code == 200
     staff = User.objects.get(pk=owner.pk)
     staff.is_staff = staff.is_superuser = True

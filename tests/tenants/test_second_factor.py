@@ -1,24 +1,19 @@
 """Where a second factor is required, the session must have been proved with one."""
 
-import time
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from allauth.mfa.utils import decrypt
 from django.test import Client
 
 from tenants.models import Domain
 from tests.conftest import PASSWORD, SECRET
+from tests.one_time_code import one_time_code
 
 pytestmark = pytest.mark.django_db
 
 PAGE = "/accounts/second-factor/"
-
-
-def code(secret: str, step: int = 0) -> str:
-    return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + step))
 
 
 def set_up_app(client: Client) -> None:
@@ -27,7 +22,7 @@ def set_up_app(client: Client) -> None:
     if "reauthenticate" in asked.headers.get("Location", ""):
         client.post(asked["Location"], {"password": PASSWORD})
         client.get("/accounts/2fa/totp/activate/")
-    client.post("/accounts/2fa/totp/activate/", {"code": code(client.session["mfa.totp.secret"])})
+    client.post("/accounts/2fa/totp/activate/", {"code": one_time_code(client.session["mfa.totp.secret"])})
 
 
 @pytest.fixture
@@ -93,7 +88,7 @@ def test_an_older_session_on_another_device_does_not_get_in_with_it(strict, view
     assert "Confirm your second factor" in page
     assert "/accounts/2fa/reauthenticate/" in page
     secret = decrypt(Authenticator.objects.get(user=viewer, type="totp").data["secret"])
-    confirmed = older.post(f"/accounts/2fa/reauthenticate/?next={PAGE}", {"code": code(secret, 1), "next": PAGE})
+    confirmed = older.post(f"/accounts/2fa/reauthenticate/?next={PAGE}", {"code": one_time_code(secret, later=1), "next": PAGE})
     assert confirmed["Location"] == PAGE
     assert older.get(PAGE)["Location"] == "/w/alpha/"
     assert older.get("/w/alpha/").status_code == 200
@@ -133,7 +128,7 @@ def test_signing_in_with_a_code_is_enough(strict, viewer, sign_in):
     client = Client()
     client.post("/accounts/login/", {"login": viewer.email, "password": PASSWORD})
     assert client.get("/w/alpha/")["Location"].startswith("/accounts/login/")
-    client.post("/accounts/2fa/authenticate/", {"code": code(SECRET)})
+    client.post("/accounts/2fa/authenticate/", {"code": one_time_code(SECRET)})
     assert client.get("/w/alpha/").status_code == 200
 
 
