@@ -15,7 +15,7 @@ from tenants import people
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
 from tenants.models import Membership
-from tests.documents.test_permissions import ROLES, ROUTES, _without_reference, path_of
+from tests.documents.routes import ROLES, ROUTES, path_of, without_reference
 from tests.factories import DocumentFactory
 
 State = Document.State
@@ -148,7 +148,7 @@ def test_what_one_may_not_see_is_answered_like_what_does_not_exist(
     hidden = getattr(client, method)(workspace_a.path + path_of(route, secret))
     unknown = getattr(client, method)(workspace_a.path + path_of(route, UNKNOWN))
     assert hidden.status_code == unknown.status_code == 404
-    assert _without_reference(hidden) == _without_reference(unknown)
+    assert without_reference(hidden) == without_reference(unknown)
     with workspace(workspace_a):
         secret.refresh_from_db()
         assert secret.state == State.QUEUED

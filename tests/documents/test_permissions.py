@@ -10,40 +10,14 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from documents import views
 from documents.models import Collection, Document
 from tenants.context import workspace
+from tests.documents.routes import ROLES, ROUTES, path_of, without_reference
 from tests.factories import DocumentFactory
-
-ROUTES = [  # address, method, the least role
-    ("documents/", "get", "viewer"),
-    ("documents/rows/", "get", "viewer"),
-    ("documents/upload/", "get", "editor"),
-    ("documents/upload/", "post", "editor"),
-    ("documents/{document}/", "get", "viewer"),
-    ("documents/{document}/status/", "get", "viewer"),
-    ("documents/{document}/download/", "get", "viewer"),
-    ("documents/{document}/delete/", "get", "editor"),
-    ("documents/{document}/delete/", "post", "editor"),
-    ("documents/{document}/retry/", "post", "editor"),
-    ("documents/{document}/cancel/", "post", "editor"),
-    ("collections/", "get", "viewer"),
-    ("collections/create/", "post", "editor"),
-    ("collections/{collection}/rename/", "get", "editor"),
-    ("collections/{collection}/rename/", "post", "editor"),
-    ("collections/{collection}/access/", "get", "admin"),
-    ("collections/{collection}/access/", "post", "admin"),
-    ("collections/{collection}/delete/", "get", "admin"),
-    ("collections/{collection}/delete/", "post", "admin"),
-]
-ROLES = ["viewer", "editor", "admin", "owner"]
 
 
 @pytest.fixture
 def document(workspace_a: Any) -> Document:
     with workspace(workspace_a):
         return DocumentFactory()
-
-
-def path_of(route: str, document: Document) -> str:
-    return route.format(document=document.id, collection=document.collection_id)
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -124,7 +98,7 @@ def test_foreign_ids_are_not_found_like_ids_that_do_not_exist(
     unknown = Document(id="00000000-0000-0000-0000-000000000001", collection_id="00000000-0000-0000-0000-000000000002")
     nobody = getattr(client, method)(other_workspace.path + path_of(route, unknown))
     assert foreign.status_code == nobody.status_code == 404
-    assert _without_reference(foreign) == _without_reference(nobody)
+    assert without_reference(foreign) == without_reference(nobody)
 
 
 @pytest.mark.parametrize(("route", "method", "least"), [one for one in ROUTES if one[1] == "post"])
@@ -135,10 +109,3 @@ def test_changes_are_not_made_by_following_a_link(
     with workspace(workspace_a):
         assert Document.objects.get().state == Document.State.QUEUED
         assert Collection.objects.count() == 1
-
-
-def _without_reference(response: Any) -> str:
-    text = response.content.decode()
-    for token in (response.wsgi_request.reference, str(response.context["csrf_token"]) if response.context else ""):
-        text = text.replace(token, "") if token else text
-    return text

@@ -20,8 +20,8 @@ from search.sources import sources
 from tenants import people
 from tenants.context import public_context
 from tenants.models import Membership
+from tests.search.beir import BEIR, zipped
 from tests.search.conftest import search, store
-from tests.search.test_evaluation_pages import BEIR, zipped
 
 pytestmark = pytest.mark.django_db
 HTMX = {"HX-Request": "true"}

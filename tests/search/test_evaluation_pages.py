@@ -1,7 +1,6 @@
 """The evaluation pages over HTTP."""
 
 import io
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from search.evaluation.judgments import JudgedQuestion, Parsed
 from search.models import Answer, JudgmentSet, Run
 from search.sources import sources
 from tenants.context import public_context
+from tests.search.beir import BEIR, zipped
 
 pytestmark = pytest.mark.django_db
 CSV = b"question,document,grade\nHow do I quit?,Notice periods,1\nfire alarm,Fire drill,2\nfire alarm,missing.pdf,1\n"
@@ -70,21 +70,6 @@ def test_the_page_of_judgments_does_not_read_every_document(
 def test_names_that_all_mean_a_document_are_said_to(client_viewer: Client, at: Any, handbook: dict[str, Document]):
     made = runs.create_judgment_set("Complete", Parsed([JudgedQuestion("1", "Alarm?", {"Fire drill": 1})]))
     assert "Every name in these judgments means" in get(client_viewer, at(f"{made.pk}/?unresolved")).content.decode()
-
-
-BEIR = {
-    "queries.jsonl": b'{"_id": "q1", "text": "What is lift?"}',
-    "qrels/test.tsv": b"q1\td1\t1\n",
-    "corpus.jsonl": b'{"_id": "d1", "title": "Wings", "text": "Lift holds."}\n{"_id": "d2", "text": "Drag slows."}\n',
-}
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return out.getvalue()
 
 
 def test_a_beir_zip_may_bring_its_documents(client_editor: Client, at: Any, in_workspace_a: Any):

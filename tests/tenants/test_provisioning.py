@@ -14,16 +14,11 @@ from tenants.errors import Refused
 from tenants.keys.keyring import provider
 from tenants.models import Tenant, TenantKey
 from tests.conftest import operator
-from workspace.benchmarks.catalogue import catalogue as catalogue_of
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 
 
-def catalogue(schema: str) -> list[tuple[str, ...]]:
-    return catalogue_of(connections["operator"], schema)
-
-
-def test_replaying_makes_what_migrating_makes():
+def test_replaying_makes_what_migrating_makes(catalogue):
     tenant, created = provisioning.create_workspace("Replayed", "replayed")
     assert created
     migrated = "tenant_migrated"

@@ -17,7 +17,6 @@ from tenants import provisioning, schemas, upgrading
 from tenants.context import workspace
 from tenants.models import Tenant
 from tests.conftest import operator
-from tests.tenants.test_provisioning import catalogue
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 
@@ -78,7 +77,7 @@ def _put_back(workspace_a, workspace_b):
     Tenant.objects.filter(slug__in=["alpha", "beta"]).update(status="active", schema_version=current)
 
 
-def test_the_result_is_what_migrating_makes(others, next_version):
+def test_the_result_is_what_migrating_makes(others, next_version, catalogue):
     next_version(*TWO_STEPS)
     report = upgrading.upgrade_workspaces()
     assert sorted(report.upgraded) == ["delta", "gamma"]
@@ -122,7 +121,7 @@ def test_who_is_at_head_is_found_with_one_query_and_left_alone(others, django_as
     assert (report.workspaces, report.at_head, report.upgraded) == (2, 2, [])
 
 
-def test_a_failing_workspace_stops_no_other_and_stays_as_it_was(others, next_version):
+def test_a_failing_workspace_stops_no_other_and_stays_as_it_was(others, next_version, catalogue):
     gamma, delta = others
     with connections["operator"].cursor() as cursor:
         cursor.execute(f'ALTER TABLE "{gamma.schema_name}".documents_collection ADD next varchar(1)')
