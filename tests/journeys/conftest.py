@@ -7,8 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
+from tests.journeys.browsing import PATIENCE, NewContext, Witness
 from tests.journeys.place import Place
 from tests.running import Running
 
@@ -70,9 +71,37 @@ def revive(running: Running) -> None:
 def browser() -> Iterator[Browser]:
     """Ends with this package: while Playwright runs, Django takes its thread for asynchronous and refuses the database."""
     with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE)
         browser = playwright.chromium.launch(**CHROMIUM)  # type: ignore[arg-type]
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def new_context(browser: Browser) -> Iterator[NewContext]:
+    """Make a browser profile of its own, with the options of Playwright's; closed after the test."""
+    made: list[BrowserContext] = []
+
+    def make(**options: Any) -> BrowserContext:
+        made.append(browser.new_context(**options))
+        made[-1].set_default_timeout(PATIENCE)
+        return made[-1]
+
+    yield make
+    for context in made:
+        context.close()
+
+
+@pytest.fixture
+def context(new_context: NewContext) -> BrowserContext:
+    return new_context(permissions=["clipboard-read", "clipboard-write"])
+
+
+@pytest.fixture
+def witness(context: BrowserContext) -> Iterator[Witness]:
+    witness = Witness(context)
+    yield witness
+    witness.agree()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.journeys.browsing import ask, go_to, sign_in
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
-from tests.journeys.test_main_job import PATIENCE, ask, go_to
-from tests.journeys.visitor import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -22,22 +21,16 @@ def place(make_place: MakePlace) -> Place:
 
 
 @pytest.fixture
-def page(browser: Browser, place: Place) -> Iterator[Page]:
+def page(context: BrowserContext, place: Place) -> Iterator[Page]:
     """Signed in at a web process of its own, which allows little."""
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
     with place.running.further_web(RATE_SEARCH="1/900", RATE_UPLOAD="1/6") as origin:
         page = context.new_page()
-        page.goto(f"{origin}{place.path}")
-        page.get_by_label("E-mail").fill(place.email)
-        page.get_by_label("Password", exact=True).fill(PASSWORD)
-        page.get_by_role("button", name="Sign in", exact=True).click()
+        sign_in(page, place, origin=origin)
         yield page
-        context.close()
+        page.close()
 
 
 def test_a_search_too_many_and_uploads_that_wait(page: Page, place: Place) -> None:
-    expect.set_options(timeout=PATIENCE)
     ask(page, "bees")
     ask(page, "wasps")
     refused = page.locator("#results").get_by_role("alert")

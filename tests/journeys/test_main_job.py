@@ -8,27 +8,17 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from urllib.parse import unquote_plus
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.documents import files
+from tests.journeys.browsing import NewContext, Witness, ask, go_to, sign_in, sign_out
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
-from tests.journeys.visitor import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PATIENCE = 180_000  # ms; a guard against hanging
-REPORT_VIOLATIONS = """
-document.addEventListener("securitypolicyviolation", (event) =>
-  console.error("violated", event.effectiveDirective, event.blockedURI, event.sourceFile, event.lineNumber));
-"""
-DOUBLE_IDS = """
-Object.entries(Object.groupBy(document.querySelectorAll("[id]"), (element) => element.id))
-  .filter(([id, elements]) => elements.length > 1).map(([id]) => id)
-"""
 CHAPTER = "<html><body><h1>Bees</h1><p>The queen of the third hive was marked with a violet dot in spring.</p></body></html>"
 # One fact for each format; the question asks for it in other words, and the passage must hold the last part.
 SUBJECTS: dict[str, tuple[bytes, str, str]] = {
@@ -98,36 +88,11 @@ def judgments() -> bytes:
     return out.getvalue().encode()
 
 
-class Witness:
-    """Sees everything a browser context asks for, complains about and keeps."""
-
-    def __init__(self, context: BrowserContext) -> None:
-        self.problems: list[str] = []
-        self.addresses: list[str] = []
-        self.titles: set[str] = set()
-        context.add_init_script(REPORT_VIOLATIONS)
-        context.on("console", lambda said: self.problems.append(said.text) if said.type in ("error", "warning") else None)
-        context.on("weberror", lambda error: self.problems.append(str(error.error)))
-        context.on("request", lambda request: self.addresses.append(request.url))
-
-    def look(self, page: Page, *, scripts: bool = True) -> None:
-        """At the page as it stands now."""
-        self.titles.add(page.title())
-        self.addresses.append(page.url)
-        if scripts:
-            kept = page.evaluate("({...localStorage, ...sessionStorage, ...history.state})")
-            self.addresses.append(kept.pop("htmx-current-path-for-history", ""))  # htmx notes it whatever it is told
-            assert kept == {}
-            assert page.evaluate(DOUBLE_IDS) == []
-
-    def agree(self) -> None:
-        assert self.problems == []
-        said = unquote_plus(" ".join([*self.addresses, *sorted(self.titles)])).casefold()
-        for name, (_, question, passage) in SUBJECTS.items():
-            distinct = {*re.findall(r"\w{4,}", question.casefold())} & {*re.findall(r"\w{4,}", passage.casefold())}
-            for words in (question, passage, *distinct):
-                assert words.casefold() not in said, f"{words!r} of {name} stands in an address or a title"
-        assert not re.search(r"[?&]q=", said)
+def unsaid() -> Iterator[str]:
+    """Questions, passages, and the words that only the two of a document share."""
+    for _, question, passage in SUBJECTS.values():
+        yield from (question, passage)
+        yield from {*re.findall(r"\w{4,}", question.casefold())} & {*re.findall(r"\w{4,}", passage.casefold())}
 
 
 @pytest.fixture(scope="module")
@@ -135,39 +100,11 @@ def place(make_place: MakePlace) -> Place:
     return make_place("Archive")
 
 
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(PATIENCE)
-    yield context
-    context.close()
-
-
 @pytest.fixture
 def witness(context: BrowserContext) -> Iterator[Witness]:
-    witness = Witness(context)
+    witness = Witness(context, unsaid())
     yield witness
     witness.agree()
-
-
-def sign_in(page: Page, place: Place) -> None:
-    page.goto(f"{place.running.url}/")
-    page.get_by_label("E-mail").fill(place.email)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(page).to_have_url(f"{place.running.url}{place.path}")
-
-
-def go_to(page: Page, name: str) -> None:
-    page.get_by_role("navigation", name="Workspace").get_by_role("link", name=name, exact=True).click()
-
-
-def ask(page: Page, question: str) -> None:
-    page.get_by_role("searchbox").fill(question)
-    page.get_by_role("search").get_by_role("button", name="Search").click()
 
 
 def first_result(page: Page, name: str) -> None:
@@ -182,7 +119,7 @@ def first_result(page: Page, name: str) -> None:
 
 def test_the_witness_sees(context: BrowserContext, place: Place) -> None:
     """What the other tests rely on: a complaint of the browser, a word in an address, something kept."""
-    witness = Witness(context)
+    witness = Witness(context, unsaid())
     page = context.new_page()
     page.goto(f"{place.running.url}/accounts/login/?next=/%3Fabout=green+buoy")
     page.evaluate("document.head.append(Object.assign(document.createElement('style'), {textContent: 'p {}'}))")
@@ -198,7 +135,7 @@ def test_the_witness_sees(context: BrowserContext, place: Place) -> None:
 
 def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: Place) -> None:
     page = context.new_page()
-    sign_in(page, place)
+    sign_in(page, place, path="/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     expect(page.get_by_text("Nothing can be found yet")).to_be_visible()
     witness.look(page)
@@ -315,19 +252,16 @@ def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: 
     witness.look(page)
 
     # out
-    page.locator("details.account summary").click()
-    page.locator("details.account").get_by_role("button", name="Sign out").click()
-    expect(page).to_have_url(re.compile("/accounts/login/"))
+    sign_out(page)
     page.goto(f"{place.running.url}{place.path}")
     expect(page).to_have_url(re.compile("/accounts/login/"))
     witness.look(page)
 
 
-def test_it_works_without_javascript(browser: Browser, make_place: MakePlace) -> None:
+def test_it_works_without_javascript(new_context: NewContext, make_place: MakePlace) -> None:
     place = make_place("Plain")
-    context = browser.new_context(java_script_enabled=False, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    witness = Witness(context)
+    context = new_context(java_script_enabled=False)
+    witness = Witness(context, unsaid())
     page = context.new_page()
     sign_in(page, place)
 
@@ -368,4 +302,3 @@ def test_it_works_without_javascript(browser: Browser, make_place: MakePlace) ->
     expect(page.locator(".banner-warn")).to_contain_text("counted as not found")  # nine of the documents are not here
     witness.look(page, scripts=False)
     witness.agree()
-    context.close()

@@ -1,42 +1,16 @@
 """People in Chromium: invited, limited by their role, in two workspaces, removed while a page is open, and shut out."""
 
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
+from tests.journeys.browsing import NewContext, sign_in
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 from tests.journeys.visitor import PASSWORD
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-PATIENCE = 60_000  # ms; a guard against hanging
-NewPage = Callable[[], Page]
-
-
-@pytest.fixture
-def new_page(browser: Browser) -> Iterator[NewPage]:
-    """A page in a browser profile of its own."""
-    contexts: list[BrowserContext] = []
-
-    def make() -> Page:
-        contexts.append(browser.new_context())
-        contexts[-1].set_default_timeout(PATIENCE)
-        return contexts[-1].new_page()
-
-    yield make
-    for context in contexts:
-        context.close()
-
-
-def sign_in(page: Page, place: Place, email: str) -> None:
-    page.goto(f"{place.running.url}/accounts/login/")
-    page.get_by_label("E-mail").fill(email)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-    expect(page.get_by_role("navigation", name="Workspace")).to_be_visible()
 
 
 def open_members(page: Page, place: Place) -> None:
@@ -56,10 +30,10 @@ def look_again(page: Page) -> None:
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
 
 
-def test_a_person_comes_works_moves_and_is_gone(make_place: MakePlace, new_page: NewPage) -> None:
+def test_a_person_comes_works_moves_and_is_gone(make_place: MakePlace, new_context: NewContext) -> None:
     orchard, meadow = make_place("Orchard"), make_place("Meadow")
-    owner, newcomer = new_page(), new_page()
-    sign_in(owner, orchard, orchard.email)
+    owner, newcomer = (new_context().new_page() for _ in range(2))
+    sign_in(owner, orchard)
 
     # invited to an address, joins by making an account
     link = invite(owner, orchard, "newcomer@example.org", "Viewer")
@@ -88,8 +62,8 @@ def test_a_person_comes_works_moves_and_is_gone(make_place: MakePlace, new_page:
     expect(newcomer.get_by_role("button", name="Upload documents")).to_be_visible()
 
     # joins another workspace by a link without an address, and switches
-    other_owner = new_page()
-    sign_in(other_owner, meadow, meadow.email)
+    other_owner = new_context().new_page()
+    sign_in(other_owner, meadow)
     newcomer.goto(invite(other_owner, meadow, "", "Viewer"))
     newcomer.get_by_role("button", name="Join the workspace").click()
     expect(newcomer.get_by_role("searchbox")).to_be_focused()
@@ -117,22 +91,22 @@ def test_a_person_comes_works_moves_and_is_gone(make_place: MakePlace, new_page:
     expect(newcomer.get_by_role("searchbox")).to_be_visible()
 
 
-def test_an_open_page_asks_by_itself(make_place: MakePlace, new_page: NewPage) -> None:
+def test_an_open_page_asks_by_itself(make_place: MakePlace, new_context: NewContext) -> None:
     """Nobody has to touch it: it is gone within the interval the page asks in."""
     place = make_place("Idle")
     place.member("viewer")
-    page = new_page()
+    page = new_context().new_page()
     sign_in(page, place, f"viewer@{place.slug}.example")
     rows = place.query("SELECT id FROM tenants_user WHERE email = %s", f"viewer@{place.slug}.example")
     place.owner.post(f"{place.path}members/{rows[0][0]}/remove/")
-    expect(page.get_by_role("heading", name="Not found")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
 
 
-def test_an_owner_hands_over_and_deletes(make_place: MakePlace, new_page: NewPage) -> None:
+def test_an_owner_hands_over_and_deletes(make_place: MakePlace, new_context: NewContext) -> None:
     place = make_place("Manor")
     place.member("editor")
-    page = new_page()
-    sign_in(page, place, place.email)
+    page = new_context().new_page()
+    sign_in(page, place)
     page.goto(f"{place.running.url}{place.path}settings/")
     page.get_by_role("link", name="Delete workspace").click()
     page.get_by_label("Address").fill("something else")

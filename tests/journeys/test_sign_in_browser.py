@@ -5,17 +5,15 @@ By the name localhost: a passkey belongs to a domain, and an address is none.
 
 import html
 import re
-import time
-from collections.abc import Iterator
 
 import pytest
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
+from tests.journeys.browsing import NewContext, Witness, give_password, sign_in, sign_out
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
-from tests.journeys.test_main_job import PATIENCE, Witness
 from tests.journeys.visitor import PASSWORD
+from tests.one_time_code import one_time_code
 from tests.tenants.identity_provider import IdentityProvider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -28,7 +26,6 @@ DEVICE = {
     "isUserVerified": True,
     "automaticPresenceSimulation": True,
 }
-expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -39,34 +36,6 @@ def place(make_place: MakePlace) -> Place:
 @pytest.fixture
 def origin(place: Place) -> str:
     return f"http://localhost:{place.running.port}"
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def witness(context: BrowserContext) -> Iterator[Witness]:
-    witness = Witness(context)
-    yield witness
-    assert witness.problems == []
-
-
-def with_password(page: Page, origin: str, place: Place) -> None:
-    page.goto(f"{origin}{place.path}")
-    page.get_by_label("E-mail").fill(place.email)
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
-
-
-def sign_out(page: Page) -> None:
-    page.locator("details.account summary").click()
-    page.locator("details.account").get_by_role("button", name="Sign out").click()
-    expect(page).to_have_url(re.compile("/accounts/login/"))
 
 
 def confirm_password(page: Page) -> None:
@@ -80,10 +49,6 @@ def add_device(context: BrowserContext, page: Page) -> None:
     client.send("WebAuthn.addVirtualAuthenticator", {"options": DEVICE})
 
 
-def code(secret: str) -> str:
-    return format_hotp_value(hotp_value(secret, int(time.time()) // 30))
-
-
 def require_second_factor(place: Place) -> None:
     place.database.execute("UPDATE tenants_tenant SET require_mfa = true WHERE id = %s", [place.id])
 
@@ -93,7 +58,7 @@ def test_a_required_second_factor_is_set_up_by_app_and_asked_for(
 ) -> None:
     require_second_factor(place)
     page = context.new_page()
-    with_password(page, origin, place)
+    give_password(page, place, origin=origin)
     expect(page.get_by_role("heading", name="A second factor is needed")).to_be_visible()
     expect(page.locator("#main")).to_contain_text("Vault requires it")
     witness.look(page)
@@ -103,7 +68,7 @@ def test_a_required_second_factor_is_set_up_by_app_and_asked_for(
     page.get_by_label("Code").fill("000000")
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_text("This code is wrong or too old").first).to_be_visible()
-    page.get_by_label("Code").fill(code(secret))
+    page.get_by_label("Code").fill(one_time_code(secret))
     page.get_by_role("button", name="Switch on").click()
     expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
     recovery = page.locator("#recovery_codes").inner_text().split()
@@ -114,7 +79,7 @@ def test_a_required_second_factor_is_set_up_by_app_and_asked_for(
     witness.look(page)
 
     sign_out(page)
-    with_password(page, origin, place)
+    give_password(page, place, origin=origin)
     expect(page.get_by_role("heading", name="Confirm that it is you")).to_be_visible()
     expect(page.get_by_role("button", name="Use your passkey")).to_have_count(0)
     page.get_by_label("Code").fill(recovery[0])
@@ -122,11 +87,11 @@ def test_a_required_second_factor_is_set_up_by_app_and_asked_for(
     expect(page).to_have_url(f"{origin}{place.path}")
 
     sign_out(page)
-    with_password(page, origin, place)
+    give_password(page, place, origin=origin)
     page.get_by_label("Code").fill(recovery[0])
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page.get_by_text("This code is wrong or too old").first).to_be_visible()  # each signs in once
-    page.get_by_label("Code").fill(code(secret))
+    page.get_by_label("Code").fill(one_time_code(secret))
     page.get_by_role("button", name="Sign in", exact=True).click()
     expect(page).to_have_url(f"{origin}{place.path}")
     # the session from before, on another device, is not good enough
@@ -139,7 +104,7 @@ def test_a_passkey_is_added_and_signs_in_alone_and_as_second_factor(
     require_second_factor(place)
     page = context.new_page()
     add_device(context, page)
-    with_password(page, origin, place)
+    give_password(page, place, origin=origin)
     page.get_by_role("link", name="Add a passkey").click()
     confirm_password(page)
     expect(page.get_by_label("Name")).to_have_value("Passkey in Chrome on Linux")
@@ -157,7 +122,7 @@ def test_a_passkey_is_added_and_signs_in_alone_and_as_second_factor(
     witness.look(page)
 
     sign_out(page)
-    with_password(page, origin, place)
+    give_password(page, place, origin=origin)
     page.get_by_role("button", name="Use your passkey").click()
     expect(page).to_have_url(f"{origin}{place.path}")
 
@@ -166,10 +131,7 @@ def test_a_passkey_is_added_and_signs_in_alone_and_as_second_factor(
     witness.look(page)
 
 
-def test_a_device_without_a_passkey_is_told(browser: Browser, place: Place, origin: str) -> None:
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE)
-    witness = Witness(context)
+def test_a_device_without_a_passkey_is_told(context: BrowserContext, witness: Witness, place: Place, origin: str) -> None:
     page = context.new_page()
     page.goto(f"{origin}/accounts/login/")
     page.evaluate("() => { navigator.credentials.get = () => Promise.reject(new DOMException('', 'NotAllowedError')); }")
@@ -178,19 +140,15 @@ def test_a_device_without_a_passkey_is_told(browser: Browser, place: Place, orig
     page.goto(f"http://127.0.0.1:{place.running.port}/accounts/login/")
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect(page.get_by_role("alert")).to_contain_text("Passkeys need HTTPS")
-    assert witness.problems == []
-    context.close()
 
 
 def test_another_device_is_signed_out(
-    browser: Browser, context: BrowserContext, witness: Witness, place: Place, origin: str
+    new_context: NewContext, context: BrowserContext, witness: Witness, place: Place, origin: str
 ) -> None:
-    phone = browser.new_context(user_agent="Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0")
-    phone.set_default_timeout(PATIENCE)
+    phone = new_context(user_agent="Mozilla/5.0 (Android 15; Mobile; rv:140.0) Gecko/140.0 Firefox/140.0")
     there, page = phone.new_page(), context.new_page()
-    with_password(there, origin, place)
-    expect(there).to_have_url(f"{origin}{place.path}")
-    with_password(page, origin, place)
+    sign_in(there, place, origin=origin)
+    give_password(page, place, origin=origin)
     page.goto(f"{origin}/accounts/email/")
     page.get_by_role("link", name="Devices").click()
     expect(page.get_by_role("row", name="Chrome on Linux")).to_contain_text("This device")
@@ -203,13 +161,12 @@ def test_another_device_is_signed_out(
     there.get_by_role("searchbox").fill("anything")
     there.get_by_role("search").get_by_role("button", name="Search").click()  # in the page that stood open
     expect(there).to_have_url(re.compile("/accounts/login/"))
-    with_password(there, origin, place)
+    sign_in(there, place, origin=origin)
     page.reload()
     page.get_by_role("button", name="Sign out everywhere else").click()
     expect(page.get_by_text(re.compile(r"Signed out \d other browser"))).to_be_visible()
     there.reload()
     expect(there).to_have_url(re.compile("/accounts/login/"))
-    phone.close()
 
 
 def test_somebody_invited_comes_by_single_sign_on(context: BrowserContext, witness: Witness, place: Place) -> None:
