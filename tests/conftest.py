@@ -17,17 +17,9 @@ from django.test.utils import setup_databases, teardown_databases
 
 from tenants import roles, stats, sweeping
 from tenants.keys.keyring import keyring, provider
+from tests.emptying import Emptying
 
 WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
-KEEP = {
-    "django_migrations",
-    "django_content_type",
-    "auth_permission",
-    "tenants_tenant",
-    "tenants_domain",
-    "tenants_tenantkey",
-}
-SETUP = {"search_vectorindex", "documents_usage"}  # rows that provisioning puts into a tenant
 PASSWORD = "correct-horse-battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # of a second factor, base32
 
@@ -78,38 +70,6 @@ def operator() -> Iterator[None]:
         act_as(None)
 
 
-def empty_all_tables(self: TransactionTestCase) -> None:
-    """Replaces Django's flush, which would TRUNCATE and fire post_migrate as a login that may not."""
-    from tenants.models import Tenant
-
-    connections["operator"].close()
-    with operator(), connection.cursor() as cursor:
-        for tenant in Tenant.objects.exclude(slug__in=WORKSPACES):
-            cursor.execute(f'DROP SCHEMA IF EXISTS "{tenant.schema_name}" CASCADE')
-            cursor.execute(f'DROP ROLE IF EXISTS "{tenant.db_role}"')
-        cursor.execute(
-            "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = 'public' OR starts_with(schemaname, 'tenant_')"
-        )
-        tables = [
-            f'"{schema}"."{table}"'
-            for schema, table in cursor.fetchall()
-            if table != "django_migrations" and table not in SETUP and not (schema == "public" and table in KEEP)
-        ]
-        cursor.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY")
-        for tenant in Tenant.objects.filter(slug__in=WORKSPACES):
-            cursor.execute(f'UPDATE "{tenant.schema_name}".documents_usage SET documents = 0, bytes = 0')
-        cursor.execute(
-            "UPDATE tenants_tenant SET status = 'active', require_mfa = false, suspension = '', legal_hold = '', "
-            "delete_at = NULL, suspended_at = NULL, quota_documents = NULL, quota_bytes = NULL, quota_members = NULL"
-        )
-        cursor.execute("DELETE FROM tenants_domain")
-        cursor.execute(
-            "DELETE FROM tenants_tenantkey k USING tenants_tenant t WHERE t.id = k.tenant_id AND NOT t.slug = ANY(%s)",
-            [list(WORKSPACES)],
-        )
-        cursor.execute("DELETE FROM tenants_tenant WHERE NOT slug = ANY(%s)", [list(WORKSPACES)])
-
-
 @pytest.fixture(scope="session")
 def django_db_setup(
     django_test_environment: None, django_db_blocker: Any, django_db_modify_db_settings: None
@@ -129,8 +89,10 @@ def django_db_setup(
         # the web login from here on, in threads too
         connections.settings["default"].update(USER=roles.login_name("web"), PASSWORD=settings.DATABASE_PASSWORDS["web"])
         act_as(None)
-    TransactionTestCase._fixture_teardown = empty_all_tables  # type: ignore[method-assign]
+        emptying = Emptying(WORKSPACES)
+    TransactionTestCase._fixture_teardown = lambda test: emptying()  # type: ignore[method-assign]
     yield
+    emptying.close()
     with django_db_blocker.unblock():
         connections["operator"].close()
         act_as("operator")
