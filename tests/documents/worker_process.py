@@ -24,6 +24,7 @@ from documents import ingestion, ledger, storage  # noqa: E402
 from documents.extraction.sandbox import Sandbox  # noqa: E402
 from search import indexing  # noqa: E402
 from search.embeddings import Embedder  # noqa: E402
+from tenants import sweeping  # noqa: E402
 
 OWNERS: dict[str, Any] = {
     "begin": ledger,
@@ -51,6 +52,8 @@ def die_at(step: str, count: int) -> None:
 
 
 ingestion.BATCH = 4
+# else the canaries of the isolation self-test are read too, and the death meant for a document comes to them
+sweeping._sweepers[:] = [sweeper for sweeper in sweeping._sweepers if "isolation" not in sweeper.__module__]
 if len(sys.argv) > 2:
     die_at(sys.argv[2], int(sys.argv[3]))
 call_command("worker", burst=True)
