@@ -17,6 +17,8 @@ from tenants import staff_access
 from tenants.context import workspace
 from tenants.errors import Refused
 from tenants.models import Domain, Membership, StaffAccess, Tenant
+from tests.conftest import PASSWORD, SECRET
+from tests.one_time_code import one_time_code
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
 State = StaffAccess.State
@@ -321,9 +323,14 @@ def test_a_suspended_workspace_is_closed_to_them_too_and_the_clock_does_not_star
     assert consented.began_at is None
 
 
-def test_on_a_hostname_of_its_own(consented, client_staff, workspace_a):
+def test_on_a_hostname_of_its_own(consented, staff, client_staff, workspace_a):
+    """Signed in there too: a session belongs to the hostname it was begun on."""
     Domain.objects.create(domain="alpha.example.org", tenant=workspace_a)
-    assert client_staff.get("/", headers={"host": "alpha.example.org"}).status_code == 200
+    assert client_staff.get("/", headers={"host": "alpha.example.org"}).status_code == 302
+    client = Client(headers={"host": "alpha.example.org"})
+    client.post("/accounts/login/", {"login": staff.email, "password": PASSWORD})
+    client.post("/accounts/2fa/authenticate/", {"code": one_time_code(SECRET)})
+    assert client.get("/").status_code == 200
 
 
 # ---------------------------------------------------------------- what they can do
