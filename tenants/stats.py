@@ -18,6 +18,7 @@ from tenants.context import public_context, workspace
 from tenants.models import Membership, Tenant, WorkspaceStats
 from tenants.permissions import Role
 from tenants.schemas import head, is_behind, is_open
+from tenants.wording import counted
 
 NOTED_SECONDS = 300  # a workspace's activity is written down this often, by each process
 RECENT = timedelta(seconds=3 * NOTED_SECONDS)
@@ -166,19 +167,19 @@ def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tu
     if stats.behind:
         yield Trouble.BEHIND, "Its tables wait for an upgrade: run upgrade_workspaces."
     if stats.unsearchable:
-        yield Trouble.UNSEARCHABLE, f"{_number(stats.unsearchable, 'ready document')} cannot be found by a search."
+        yield Trouble.UNSEARCHABLE, f"{counted(stats.unsearchable, 'ready document')} cannot be found by a search."
     if stats.entries != stats.passages:
-        entries = _number(stats.entries, "entry", "entries")
-        yield Trouble.ENTRIES_MISSING, f"Its index has {entries} for {_number(stats.passages, 'passage')}."
+        entries = counted(stats.entries, "entry", "entries")
+        yield Trouble.ENTRIES_MISSING, f"Its index has {entries} for {counted(stats.passages, 'passage')}."
     if stats.pages_missing:
-        yield Trouble.PAGES_MISSING, f"{_number(stats.pages_missing, 'page')} of ready documents are missing."
+        yield Trouble.PAGES_MISSING, f"{counted(stats.pages_missing, 'page')} of ready documents are missing."
     if not owners:
         yield Trouble.NO_OWNER, "It has no owner."
     waiting_since = stats.oldest_unfinished_at
     if waiting_since is not None and timezone.now() - waiting_since > STUCK_AFTER:
         yield Trouble.STUCK, f"A document has been unfinished since {waiting_since.day} {waiting_since:%b %Y, %H:%M}."
     if stats.jobs_failed:
-        yield Trouble.JOBS_FAILED, f"{_number(stats.jobs_failed, 'job')} failed."
+        yield Trouble.JOBS_FAILED, f"{counted(stats.jobs_failed, 'job')} failed."
     for used, most, what in (
         (stats.documents, tenant.quota_documents, "documents"),
         (stats.bytes, tenant.quota_bytes, "bytes"),
@@ -191,8 +192,4 @@ def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tu
     if tenant.delete_at is not None:
         yield Trouble.TO_BE_DELETED, f"It will be deleted on {tenant.delete_at.day} {tenant.delete_at:%b %Y}."
     if stats.failed:
-        yield Trouble.DOCUMENTS_FAILED, f"{_number(stats.failed, 'document')} failed."
-
-
-def _number(count: int, one: str, more: str = "") -> str:
-    return f"{count:,} {one if count == 1 else more or one + 's'}"
+        yield Trouble.DOCUMENTS_FAILED, f"{counted(stats.failed, 'document')} failed."
