@@ -77,8 +77,7 @@ def test_recounting_sets_what_is_there(in_workspace_a: Tenant) -> None:
     assert counted() == (1, 5)
 
 
-def test_the_sweep_recounts_daily(in_workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_recounted", {})
+def test_the_sweep_recounts_daily(in_workspace_a: Tenant) -> None:
     DocumentFactory(content=b"12345")
     jobs.sweep()
     assert counted() == (1, 5)
