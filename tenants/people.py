@@ -1,5 +1,7 @@
 """Who belongs to a workspace: invitations and memberships. Runs in public context; asks nobody for permission."""
 
+from typing import Any
+
 from allauth.account.forms import default_token_generator
 from allauth.account.models import EmailAddress
 from allauth.account.utils import user_pk_to_url_str
@@ -8,12 +10,14 @@ from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from tenants import names, notices
 from tenants.errors import Refused
 from tenants.models import Invitation, Membership, Tenant, User
-from tenants.permissions import Role
+from tenants.permissions import Role, may_grant
+from tenants.wording import counted
 
 SALT = "tenants.invitation"
 
@@ -74,8 +78,12 @@ def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
         raise Refused(f"{email} is a member already.")
     with transaction.atomic():
         _lock(tenant)
-        if email:
-            Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None).delete()
+        actor = _role_of(tenant, by.pk)
+        _refuse_to_grant(actor, role, "Only an owner can invite an owner.")
+        earlier = Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None)
+        for offer in earlier if email else ():
+            _refuse_to_grant(actor, offer.role, "An owner has invited this person as owner: only an owner can change that.")
+            offer.delete()
         _refuse_when_full(tenant, with_offers=True)
         return Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
 
@@ -101,6 +109,8 @@ def accept(invitation: Invitation, user: User) -> Membership:
         raise Refused("This invitation has been used or withdrawn, or is out of date. Ask for a new one.")
     if taken.email and taken.email != user.email:
         raise Refused(f"This invitation is for {taken.email}; you are signed in as {user.email}.")
+    if not may_grant(_role_of(taken.tenant, taken.invited_by_id), taken.role):
+        raise Refused("Whoever made this invitation may no longer do so. Ask for a new one.")
     member = Membership.objects.filter(user=user, tenant_id=taken.tenant_id).first()
     if member is not None:
         if taken.email:
@@ -113,13 +123,17 @@ def accept(invitation: Invitation, user: User) -> Membership:
 
 
 @transaction.atomic
-def change_role(tenant: Tenant, user_id: int, role: str) -> Membership:
-    """The last owner stays one. Raises Refused."""
+def change_role(tenant: Tenant, user_id: int, role: str, *, by: int) -> Membership:
+    """As the member `by` may, who is asked for under the lock. The last owner stays one. Raises Refused."""
     member = _locked_member(tenant, user_id)
+    actor = _role_of(tenant, by)
+    _refuse_to_grant(actor, member.role, "Only an owner can change or remove an owner.")
+    _refuse_to_grant(actor, role, "Only an owner can make somebody an owner.")
     if member.role == Role.OWNER and role != Role.OWNER:
         _refuse_last_owner(tenant, user_id)
     member.role = Role(role)
     member.save(update_fields=["role"])
+    _withdraw_what_is_no_longer_theirs(member)
     return member
 
 
@@ -129,19 +143,39 @@ def hand_over(tenant: Tenant, owner_id: int, user_id: int) -> Membership:
     if owner_id == user_id:
         raise Refused("Choose somebody else: you are the owner already.")
     heir, owner = _locked_member(tenant, user_id), _locked_member(tenant, owner_id)
+    if owner.role != Role.OWNER:
+        raise Refused("Only an owner can hand the workspace over, and you are none any more.")
+    if not is_confirmed(heir.user):
+        raise Refused(f"{heir.user.email} has not confirmed this address yet, so cannot sign in. Choose somebody else.")
     heir.role, owner.role = Role.OWNER, Role.ADMIN
     heir.save(update_fields=["role"])
     owner.save(update_fields=["role"])
+    _withdraw_what_is_no_longer_theirs(owner)
     return heir
 
 
 @transaction.atomic
-def remove(tenant: Tenant, user_id: int) -> None:
-    """End a membership. The last owner stays. Raises Refused."""
+def remove(tenant: Tenant, user_id: int, *, by: int) -> None:
+    """End a membership, as the member `by` may; everybody may end their own. The last owner stays. Raises Refused."""
     member = _locked_member(tenant, user_id)
+    if by != user_id:
+        _refuse_to_grant(_role_of(tenant, by), member.role, "Only an owner can change or remove an owner.")
     if member.role == Role.OWNER:
         _refuse_last_owner(tenant, user_id)
     member.delete()
+    Invitation.objects.filter(tenant=tenant, invited_by_id=user_id, accepted_at=None).delete()
+
+
+def memberships_of(tenant: Tenant) -> QuerySet[Any]:
+    """By address, each with its person and, as `confirmed`, whether they can sign in."""
+    proof = EmailAddress.objects.filter(user_id=OuterRef("user_id"), email=OuterRef("user__email"), verified=True)
+    found = Membership.objects.filter(tenant=tenant).annotate(confirmed=Exists(proof))
+    return found.select_related("user").order_by("user__email")
+
+
+def is_confirmed(user: User) -> bool:
+    """Whether the person can sign in: somebody who joined by an open link has to confirm the address first."""
+    return EmailAddress.objects.filter(user=user, email=user.email, verified=True).exists()
 
 
 class NoMember(Refused):
@@ -161,6 +195,27 @@ def _locked_member(tenant: Tenant, user_id: int) -> Membership:
     return member
 
 
+def _role_of(tenant: Tenant, user_id: int | None) -> str:
+    """What a person is in the workspace now; empty when nothing."""
+    roles = Membership.objects.filter(tenant=tenant, user_id=user_id or 0).values_list("role", flat=True)
+    return roles.first() or ""
+
+
+def _refuse_to_grant(actor: str, role: str, words: str) -> None:
+    """Under the lock: what the actor was when the page was asked for may have ended since."""
+    if not may_grant(actor, Role.VIEWER):
+        raise Refused("You may no longer do this: admins and owners of this workspace can.")
+    if not may_grant(actor, role):
+        raise Refused(words)
+
+
+def _withdraw_what_is_no_longer_theirs(member: Membership) -> None:
+    """Open invitations they made and could not make now."""
+    for offer in Invitation.objects.filter(tenant_id=member.tenant_id, invited_by_id=member.user_id, accepted_at=None):
+        if not may_grant(member.role, offer.role):
+            offer.delete()
+
+
 def _refuse_last_owner(tenant: Tenant, user_id: int) -> None:
     if not Membership.objects.filter(tenant=tenant, role=Role.OWNER).exclude(user_id=user_id).exists():
         raise Refused("A workspace keeps at least one owner. Hand it over first, or make somebody else an owner.")
@@ -176,8 +231,8 @@ def _refuse_when_full(tenant: Tenant, *, with_offers: bool) -> None:
         used += Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now()).count()
     if used >= limit:
         raise Refused(
-            f"This workspace has room for {limit} members, and all places are taken or offered. Remove a member or withdraw "
-            "an invitation, or ask whoever runs this installation for more."
+            f"This workspace has room for {counted(limit, 'member')}, and all places are taken or offered. Remove a member or "
+            "withdraw an invitation, or ask whoever runs this installation for more."
         )
 
 

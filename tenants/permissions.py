@@ -52,8 +52,11 @@ def role_table() -> list[tuple[str, list[tuple[Role, bool]]]]:
 
 
 def may_grant(own: str, role: str) -> bool:
-    """Whether who has the role `own` may give or take `role`, and see a link that gives it: an owner's is the owners'."""
-    return "own" in ROLE_ACTIONS[Role(own)] if role == Role.OWNER else "manage" in ROLE_ACTIONS[Role(own)]
+    """Whether who has the role `own`, empty for none, may give or take `role`, and see a link that gives it.
+
+    An owner's is the owners'.
+    """
+    return bool(own) and ("own" if role == Role.OWNER else "manage") in ROLE_ACTIONS[Role(own)]
 
 
 View = Callable[..., HttpResponseBase]

@@ -185,7 +185,7 @@ def presence(request: WorkspaceRequest) -> HttpResponse:
 def _members_page(request: WorkspaceRequest, form: InviteForm | None = None, status: int = 200) -> HttpResponse:
     tenant, own = request.tenant, request.membership
     with public_context():
-        memberships = list(Membership.objects.filter(tenant=tenant).select_related("user").order_by("user__email"))
+        memberships = list(people.memberships_of(tenant))
         offers = Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now())
         invitations = list(offers.select_related("invited_by")) if own.can_manage else []
     context = {
@@ -220,21 +220,16 @@ def members(request: WorkspaceRequest) -> HttpResponseBase:
 def invite(request: WorkspaceRequest) -> HttpResponseBase:
     form = InviteForm(request.POST)
     if form.is_valid():
-        tenant, own = request.tenant, request.membership
+        tenant = request.tenant
         email, role = User.objects.normalize_email(form.cleaned_data["email"]), form.cleaned_data["role"]
         try:
-            if not may_grant(own.role, role):
-                raise Refused("Only an owner can invite an owner.")
             with public_context():
-                earlier = Invitation.objects.filter(tenant=tenant, email=email, accepted_at=None) if email else ()
-                if not all(may_grant(own.role, offer.role) for offer in earlier):
-                    raise Refused("An owner has invited this person as owner: only an owner can change that.")
                 offer = people.invite(tenant, email, role, request.user)
                 unsent = _is_mailed(offer) and not people.send_link(offer)
         except Refused as refusal:
             form.add_error(None, str(refusal))
         else:
-            done = f"Invited {email}." if email else "The link is made. Whoever has it can use it, once."
+            done = f"Invited {email}." if _is_mailed(offer) else "The invitation is made: copy its link below and send it."
             if unsent:
                 messages.warning(request, f"{done} The mail could not be sent: invite them again later, to send a new link.")
             else:
@@ -266,9 +261,7 @@ def member_role(request: WorkspaceRequest, user_id: int) -> HttpResponseBase:
             if not form.is_valid():
                 raise Refused("Choose one of the roles.")
             role = form.cleaned_data["role"]
-            if not may_grant(request.membership.role, role):
-                raise Refused("Only an owner can make somebody an owner.")
-            people.change_role(member.tenant, user_id, role)
+            people.change_role(member.tenant, user_id, role, by=request.user.pk)
     except Refused as refusal:
         return _refuse(request, str(refusal))
     messages.success(request, f"{member.user} is {Role(role).label.lower()} now.")
@@ -281,7 +274,7 @@ def member_remove(request: WorkspaceRequest, user_id: int) -> HttpResponseBase:
     try:
         with public_context():
             member = _member(request, user_id)
-            people.remove(member.tenant, user_id)
+            people.remove(member.tenant, user_id, by=request.user.pk)
     except Refused as refusal:
         return _refuse(request, str(refusal))
     if user_id == request.user.pk:
@@ -291,29 +284,27 @@ def member_remove(request: WorkspaceRequest, user_id: int) -> HttpResponseBase:
 
 
 def _member(request: WorkspaceRequest, user_id: int) -> Membership:
-    """A membership of this workspace that the person asking may change; 404 when it is none, Refused when it is an owner's."""
-    tenant, own = request.tenant, request.membership
+    """A membership of this workspace; 404 when it is none."""
     if user_id > LARGEST_ID:
         raise Http404
-    member = get_object_or_404(Membership.objects.select_related("user", "tenant"), tenant=tenant, user_id=user_id)
-    if not may_grant(own.role, member.role):
-        raise Refused("Only an owner can change or remove an owner.")
-    return member
+    return get_object_or_404(Membership.objects.select_related("user", "tenant"), tenant=request.tenant, user_id=user_id)
 
 
 @require_http_methods(["GET", "POST"])
 @requires("read")
 def leave(request: WorkspaceRequest) -> HttpResponseBase:
     """One's own way out, whatever the role."""
-    problem = ""
+    own, problem = request.membership, ""
     if request.method == "POST":
         try:
             with public_context():
-                people.remove(request.tenant, request.membership.user_id)
+                people.remove(request.tenant, own.user_id, by=own.user_id)
             return HttpResponseRedirect(f"{outside(request)}/?all")
         except Refused as refusal:
             problem = str(refusal)
-    return render(request, "members/leave.html", {"problem": problem}, status=422 if problem else 200)
+    is_last = own.role == Role.OWNER and not Membership.objects.filter(role=Role.OWNER).exclude(pk=own.pk).exists()
+    context = {"problem": problem, "is_last_owner": is_last}
+    return render(request, "members/leave.html", context, status=422 if problem else 200)
 
 
 @require_http_methods(["GET", "POST"])
@@ -322,8 +313,8 @@ def hand_over(request: WorkspaceRequest) -> HttpResponseBase:
     """Make another member the owner in one's place."""
     own = request.membership
     with public_context():
-        others = Membership.objects.filter(tenant_id=own.tenant_id).exclude(pk=own.pk)
-        form = HandOverForm(request.POST or None, members=list(others.select_related("user").order_by("user__email")))
+        others = people.memberships_of(own.tenant).exclude(pk=own.pk).filter(confirmed=True)
+        form = HandOverForm(request.POST or None, members=list(others))
         if request.method == "POST" and form.is_valid():
             try:
                 heir = people.hand_over(own.tenant, own.user_id, int(form.cleaned_data["member"]))

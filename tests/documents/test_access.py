@@ -69,7 +69,7 @@ def test_a_removed_member_who_is_invited_again_is_not_named_any_more(
     before = membership(viewer, workspace_a)
     with workspace(workspace_a):
         name(secret.collection, before)
-    people.remove(workspace_a, viewer.pk)
+    people.remove(workspace_a, viewer.pk, by=viewer.pk)
     again = people.accept(people.invite(workspace_a, viewer.email, "viewer", owner), viewer)
     with workspace(workspace_a):
         assert CollectionMember.objects.count() == 1

@@ -178,7 +178,7 @@ def test_a_run_of_somebody_who_left_fails(judged: JudgmentSet, workspace_a: Any,
     editor = member("editor").user_id
     run = runs.start(judged, editor)
     with public_context():
-        people.remove(workspace_a, editor)
+        people.remove(workspace_a, editor, by=editor)
     runs.execute(run.pk)
     run.refresh_from_db()
     assert run.state == Run.State.FAILED

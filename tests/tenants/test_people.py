@@ -129,8 +129,8 @@ def test_members_of_another_workspace_cannot_be_touched(client_owner, person, wo
     assert Membership.objects.filter(user=other).exists()
 
 
-def test_invitations_of_another_workspace_cannot_be_withdrawn(client_owner, owner, workspace_b):
-    offer, _ = invitation(workspace_b, owner)
+def test_invitations_of_another_workspace_cannot_be_withdrawn(client_owner, person, workspace_b):
+    offer, _ = invitation(workspace_b, person("owner", workspace_b, "theirs@example.org"))
     assert client_owner.post(f"/w/alpha/members/invitations/{offer.pk}/withdraw/").status_code == 404
     assert Invitation.objects.filter(pk=offer.pk).exists()
 
@@ -382,7 +382,7 @@ def test_a_workspace_that_became_full_takes_nobody(owner, workspace_a, person, s
     Tenant.objects.filter(pk=workspace_a.pk).update(quota_members=1)
     response = sign_in(person(None)).post(link)
     assert response.status_code == 422
-    assert "room for 1 members" in response.content.decode()
+    assert "room for 1 member," in response.content.decode()
 
 
 # ---------------------------------------------------------------- open pages
@@ -399,3 +399,63 @@ def test_an_open_page_asks_and_is_loaded_anew_when_it_is_shut_out(client_viewer,
     signed_out = Client().get("/w/alpha/presence/", **asking)
     assert signed_out["HX-Redirect"] == "/accounts/login/"
     assert "HX-Refresh" not in signed_out
+
+
+# ---------------------------------------------------------------- what a role could do before it ended
+
+
+@pytest.mark.parametrize("end", ["removed", "made a viewer", "handed over"])
+def test_a_link_made_before_ones_role_ended_opens_nothing(client_owner, owner, person, workspace_a, sign_in, end):
+    other = person("owner", workspace_a, "other@example.org")
+    offer, link = invitation(workspace_a, other, "", "owner")
+    if end == "removed":
+        client_owner.post(f"/w/alpha/members/{other.pk}/remove/")
+    elif end == "made a viewer":
+        client_owner.post(f"/w/alpha/members/{other.pk}/role/", {"role": "viewer"})
+    else:
+        people.hand_over(workspace_a, other.pk, owner.pk)
+    assert not Invitation.objects.filter(pk=offer.pk).exists()
+    assert Client().get(link).status_code == 410
+
+
+def test_a_link_of_somebody_whom_staff_demoted_opens_nothing(owner, workspace_a, person, sign_in):
+    """The console changes a role past the verbs."""
+    _, link = invitation(workspace_a, owner, "", "owner")
+    Membership.objects.filter(user=owner).update(role="admin")
+    response = sign_in(person(None)).post(link)
+    assert response.status_code == 422
+    assert "may no longer do so" in response.content.decode()
+    assert members(workspace_a) == {owner.email: "admin"}
+
+
+def test_what_was_asked_for_is_judged_by_the_role_at_the_moment_it_happens(owner, editor, person, workspace_a):
+    """Between the page's check and the lock the actor, or who is acted on, may have become another."""
+    admin = person("admin", workspace_a)
+    Membership.objects.filter(user=editor).update(role="owner")
+    with pytest.raises(Refused, match="Only an owner can change or remove"):
+        people.change_role(workspace_a, editor.pk, "viewer", by=admin.pk)
+    with pytest.raises(Refused, match="Only an owner can change or remove"):
+        people.remove(workspace_a, editor.pk, by=admin.pk)
+    people.hand_over(workspace_a, owner.pk, admin.pk)
+    with pytest.raises(Refused, match="you are none any more"):
+        people.hand_over(workspace_a, owner.pk, editor.pk)
+    Membership.objects.filter(user=owner).update(role="viewer")
+    with pytest.raises(Refused, match="no longer do this"):
+        people.invite(workspace_a, "new@example.org", "viewer", owner)
+    with pytest.raises(Refused, match="no longer do this"):
+        people.change_role(workspace_a, editor.pk, "viewer", by=owner.pk)
+
+
+def test_who_has_not_confirmed_an_address_is_marked_and_becomes_no_owner(client_owner, owner, workspace_a):
+    _, link = invitation(workspace_a, owner, "", "viewer")
+    Client().post(link, {"email": "some@body.example", "name": "Some Body", "password": "a-long-passphrase"})
+    assert "not confirmed yet" in client_owner.get("/w/alpha/members/").content.decode()
+    assert "some@body.example" not in client_owner.get("/w/alpha/members/hand-over/").content.decode()
+    with pytest.raises(Refused, match="has not confirmed"):
+        people.hand_over(workspace_a, owner.pk, User.objects.get(email="some@body.example").pk)
+
+
+def test_the_last_owner_is_not_offered_to_leave(client_owner):
+    page = client_owner.get("/w/alpha/members/leave/").content.decode()
+    assert "its only owner" in page
+    assert "Leave workspace" not in page
