@@ -107,9 +107,14 @@ def release(tenant: Tenant) -> None:
         row.legal_hold = ""
 
 
-def begin_erasure(tenant: Tenant) -> None:
-    """Close it for good: from here on only erasing goes on. Raises Refused where it must be kept."""
+def begin_erasure(tenant: Tenant, *, because_due: bool = False) -> None:
+    """Close it for good: from here on only erasing goes on. Raises Refused where it must be kept.
+
+    `because_due`: only if its day has come still; somebody may have called it off since it was looked up.
+    """
     with _locked(tenant) as row:
+        if because_due and (row.delete_at is None or row.delete_at > timezone.now()):
+            raise Refused(f"{row.name} is not due to be deleted.")
         if row.legal_hold:
             raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
         row.status = Tenant.Status.ERASING

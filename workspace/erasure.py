@@ -36,17 +36,20 @@ class Erased:
     jobs: int
 
 
-def erase(tenant: Tenant) -> Erased:
-    """Erase it now. Raises Refused where a legal hold forbids it, or another process is at it; safe to repeat."""
+def erase(tenant: Tenant, *, because_due: bool = False) -> Erased:
+    """Erase it now, or because its day has come. Safe to repeat.
+
+    Raises Refused where a legal hold forbids it, it is not due any more, or another process is at it.
+    """
     with alone_with(tenant.pk) as alone:
         if not alone:
             raise Refused(f"{tenant.name} is being erased already.")
-        return _erase(tenant)
+        return _erase(tenant, because_due)
 
 
-def _erase(tenant: Tenant) -> Erased:
+def _erase(tenant: Tenant, because_due: bool) -> Erased:
     if tenant.status != Tenant.Status.ERASING:
-        lifecycle.begin_erasure(tenant)
+        lifecycle.begin_erasure(tenant, because_due=because_due)
         notices.tell_owners(tenant, f"{tenant.name} is deleted", f"The workspace {tenant.name} has been deleted.\n")
     provider().destroy(tenant.pk)
     keyring.forget(tenant.pk)
@@ -65,9 +68,9 @@ def erase_due() -> None:
     due = Tenant.objects.filter(status__in=Tenant.MADE, delete_at__lte=timezone.now(), legal_hold="")
     for tenant in [*Tenant.objects.filter(status=Tenant.Status.ERASING), *due]:
         try:
-            erase(tenant)
+            erase(tenant, because_due=True)
         except Refused:
-            continue  # held in this very moment, or erased by another worker
+            continue  # kept or held since it was looked up, or erased by another worker
         except Exception as error:
             logger.error("erasing %s failed, to be tried again: %s", tenant.pk, describe_exception(error))
 

@@ -83,7 +83,7 @@ def test_a_job_stops_at_its_next_batch_when_the_workspace_closes_and_goes_on_aft
     status: str, workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The workspace is closed from elsewhere while the second batch is on its way."""
-    monkeypatch.setattr("workspace.erasure.erase", lambda tenant: None)  # the worker would go through with it
+    monkeypatch.setattr("workspace.erasure.erase", lambda tenant, **more: None)  # the worker would go through with it
     advance, batches = ledger.advance, []
 
     def set_status(new: str) -> None:

@@ -187,3 +187,22 @@ def test_others_are_untouched(doomed, workspace_a):
         assert cache.get("here") == 1
         assert b"".join(storage.read(document.id, document.stored_name))
     assert provider().holds(workspace_a.pk)
+
+
+def test_what_is_kept_while_others_are_erased_stays(doomed, monkeypatch):
+    """Whose day has come is looked up once; what an owner decides meanwhile counts."""
+    other, _ = provisioning.create_workspace("Other", "other")
+    Tenant.objects.filter(pk__in=[doomed.pk, other.pk]).update(delete_at=timezone.now() - timedelta(seconds=1))
+    drop, kept = erasure._drop_schema, []
+
+    def while_dropping(tenant: Tenant) -> int:
+        if not kept:
+            kept.append(other if tenant.pk == doomed.pk else doomed)
+            lifecycle.keep(Tenant.objects.get(pk=kept[0].pk))
+        return drop(tenant)
+
+    monkeypatch.setattr(erasure, "_drop_schema", while_dropping)
+    erasure.erase_due()
+    assert Tenant.objects.get(pk=kept[0].pk).status == Tenant.Status.ACTIVE
+    assert provider().holds(kept[0].pk)
+    assert Tenant.objects.filter(slug__in=["doomed", "other"]).count() == 1
