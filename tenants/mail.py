@@ -1,10 +1,13 @@
-"""Mail without a mail server: messages wait, encrypted, until staff hand their link to the person they are for."""
+"""How mail leaves. Without a mail server messages wait, encrypted, until staff hand their link to the person they are for."""
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.backends.smtp import EmailBackend
 
 from tenants.ciphers import InstallationCipher
 from tenants.context import public_context
@@ -15,6 +18,28 @@ LINK = re.compile(r"https?://\S+")
 
 def _context(pk: str) -> tuple[str, str, str]:
     return ("tenants_outgoingmail", "sealed_body", pk)
+
+
+_withheld = threading.local()
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Nothing this thread sends leaves: for what is undone afterwards, which mail could not be."""
+    _withheld.is_on = True
+    try:
+        yield
+    finally:
+        _withheld.is_on = False
+
+
+class ServerBackend(EmailBackend):
+    """Django's e-mail backend of an installation with a mail server."""
+
+    def send_messages(self, email_messages: Sequence[EmailMessage]) -> int:
+        if getattr(_withheld, "is_on", False):
+            return 0
+        return super().send_messages(email_messages)
 
 
 class HandOverBackend(BaseEmailBackend):

@@ -15,7 +15,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from tenants.context import public_context, workspace
-from tenants.models import Membership, Tenant, WorkspaceStats
+from tenants.models import IsolationCheck, Membership, Tenant, WorkspaceStats
 from tenants.permissions import Role
 from tenants.schemas import head, is_behind, is_open
 from tenants.wording import counted
@@ -104,7 +104,9 @@ def refresh(tenant: Tenant, *, jobs_failed: int | None = None) -> WorkspaceStats
         counted |= {"members": seats["members"], "behind": False, "refreshed_at": timezone.now()}
         for name, value in counted.items():
             setattr(stats, name, value)
-        stats.trouble, stats.trouble_words = worst(tenant, stats, owners=seats["owners"])
+        newest = IsolationCheck.objects.filter(tenant=tenant).exclude(state__in=IsolationCheck.UNFINISHED).first()
+        leaks = newest is not None and newest.state == IsolationCheck.State.LEAKS
+        stats.trouble, stats.trouble_words = worst(tenant, stats, owners=seats["owners"], leaks=leaks)
         WorkspaceStats.objects.bulk_create(
             [stats],
             update_conflicts=True,
@@ -150,6 +152,7 @@ class Trouble(IntEnum):
     ENTRIES_MISSING = 79
     UNSEARCHABLE = 80
     BEHIND = 90
+    LEAK = 95
     NEVER_MADE = 100  # of a workspace without figures: the console says it
 
     @property
@@ -158,12 +161,14 @@ class Trouble(IntEnum):
         return self >= Trouble.JOBS_FAILED
 
 
-def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1) -> tuple[Trouble, str]:
+def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1, leaks: bool = False) -> tuple[Trouble, str]:
     """The worst trouble of a workspace, in one sentence; NONE has none."""
-    return max(_troubles(tenant, stats, owners), default=(Trouble.NONE, ""))
+    return max(_troubles(tenant, stats, owners, leaks), default=(Trouble.NONE, ""))
 
 
-def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int) -> Iterator[tuple[Trouble, str]]:
+def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int, leaks: bool) -> Iterator[tuple[Trouble, str]]:
+    if leaks:
+        yield Trouble.LEAK, "Its newest isolation check found a leak."
     if stats.behind:
         yield Trouble.BEHIND, "Its tables wait for an upgrade: run upgrade_workspaces."
     if stats.unsearchable:

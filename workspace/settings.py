@@ -266,7 +266,7 @@ RATE_UPLOAD = env.rate("RATE_UPLOAD", "1200/60")  # a browser sends one request 
 # -- mail: without a server, staff hand the links over (tenants/mail.py)
 EMAIL_HOST = env.text("EMAIL_HOST", "")
 MAIL_IS_CONFIGURED = bool(EMAIL_HOST)
-EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend" if MAIL_IS_CONFIGURED else "tenants.mail.HandOverBackend"
+EMAIL_BACKEND = "tenants.mail.ServerBackend" if MAIL_IS_CONFIGURED else "tenants.mail.HandOverBackend"
 EMAIL_PORT = env.whole_number("EMAIL_PORT", 587, 1)
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = env.text("EMAIL_USER", ""), env.text("EMAIL_PASSWORD", "")
 EMAIL_USE_TLS = env.boolean("EMAIL_TLS", True)

@@ -11,6 +11,7 @@ from django.apps import apps
 from django.conf import LazySettings
 from django.core.cache import caches
 from django.core.exceptions import ValidationError
+from django.core.mail import send_mail
 from django.core.management import CommandError, call_command
 from django.forms import ChoiceField
 from django.http import Http404, HttpRequest, HttpResponse
@@ -22,8 +23,9 @@ from documents.models import Collection, Document, Page
 from search.models import Chunk, IndexEntry, JudgmentSet, Run, SharedSearch
 from search.pool import pool
 from search.querying import Results, search
-from tenants import middleware
+from tenants import middleware, stats
 from tenants.context import workspace
+from tenants.mail import withheld
 from tenants.models import Invitation, IsolationCheck, Membership, Session, Tenant, User
 from tenants.roles import role_for
 from workspace.isolation import asking, canaries
@@ -100,6 +102,42 @@ def test_nothing_leaks_and_nothing_is_left_behind(both: Both, kept: tuple[Canary
     assert check.counts["routes"] >= 35
     assert left_behind(both) == before
     assert sorted(tmp_path.rglob("*")) == files
+
+
+@pytest.mark.parametrize("slug", ["members", "workspaces", "documents"])
+def test_an_address_that_is_a_word_of_the_page_is_no_leak(both: Both, slug: str) -> None:
+    before = both[1].slug
+    Tenant.objects.filter(pk=both[1].pk).update(slug=slug)
+    try:
+        check = verify_isolation([both[0]])
+    finally:
+        Tenant.objects.filter(pk=both[1].pk).update(slug=before)
+    assert (check.state, check.leaks) == (State.PASSED, [])
+
+
+def test_a_workspace_that_is_full_is_checked_like_any_other(both: Both) -> None:
+    Tenant.objects.filter(pk=both[1].pk).update(quota_documents=0, quota_bytes=0, quota_members=0)
+    check = verify_isolation([both[0]])
+    assert (check.state, check.controls) == (State.PASSED, [])
+
+
+def test_a_leak_is_told_to_owners_and_the_first_of_staffs_troubles(
+    monkeypatch: pytest.MonkeyPatch, both: Both, owner: Any, settings: Any, mailoutbox: list[Any]
+) -> None:
+    settings.MAIL_IS_CONFIGURED = True
+    monkeypatch.setattr("workspace.isolation.probes.content._opens", lambda *_: True)
+    assert verify_isolation([both[0]]).state == State.LEAKS
+    assert [(mail.to, "found a leak" in mail.subject) for mail in mailoutbox] == [([owner.email], True)]
+    found = stats.refresh(both[0])
+    assert (found.trouble, found.trouble_words) == (stats.Trouble.LEAK, "Its newest isolation check found a leak.")
+
+
+def test_mail_of_what_is_undone_does_not_leave(both: Both, settings: Any) -> None:
+    settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = "tenants.mail.ServerBackend", "127.0.0.1", 9
+    with withheld():
+        assert send_mail("Subject", "Words", None, ["somebody@example.org"]) == 0
+    with pytest.raises(OSError, match="refused"):
+        send_mail("Subject", "Words", None, ["somebody@example.org"])
 
 
 def test_the_command_says_what_was_tried(both: Both) -> None:

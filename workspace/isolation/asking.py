@@ -1,6 +1,7 @@
 """Requests in this process, through the real middleware and URL confs, that leave nothing behind.
 
-Each is undone with its transaction: rows, sessions, messages and jobs it would have written are never committed, so that
+Each is undone with its transaction: rows, sessions, messages and jobs it would have written are never committed, and mail
+does not leave, so that
 even a request that gets through where it must not destroys nothing. Runs in whatever transaction the caller has open.
 """
 
@@ -23,6 +24,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.db import transaction
 from django.http import HttpResponseBase
 
+from tenants.mail import withheld
 from tenants.models import User
 
 VARYING_HEADERS = frozenset({"content-length", "date", "expires", "last-modified", "set-cookie"})
@@ -80,7 +82,7 @@ class Asking(BaseHandler):
         request = _request(method, path, urlencode(form or {}), urlencode(query or {}))
         request._cached_user = person or AnonymousUser()  # type: ignore[attr-defined]  # what django.contrib.auth would have read
         request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # as Django's test client: ours is the form
-        with undone(), quiet():
+        with undone(), withheld(), quiet():
             response = self.get_response(request)
             return _answer(response, getattr(request, "reference", ""))
 

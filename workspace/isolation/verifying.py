@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from tenants import notices, stats
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key
 from tenants.locks import alone_with
@@ -181,6 +182,16 @@ def _finish(check: IsolationCheck, found: Findings, compared: int, begun: float)
     }
     _end(IsolationCheck.objects.filter(pk=check.pk, state=State.RUNNING), state, counts, found.leaks)
     _forget(IsolationCheck.objects.filter(tenant=check.tenant_id))
+    tenant = check.tenant
+    assert tenant is not None
+    stats.mark_due([tenant.pk])  # a leak is the first of all troubles in the staff's list
+    if state == State.LEAKS:
+        notices.tell_owners(
+            tenant,
+            f"The isolation check of {tenant.name} found a leak",
+            f"Cloister reached from inside the workspace {tenant.name} what belongs to another, or found a difference that it\n"
+            "should not find. What it was is under Settings, Isolation; staff of the installation see it too.\n",
+        )
 
 
 def routes_asked() -> int:

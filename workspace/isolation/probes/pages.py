@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.utils import timezone
 
@@ -51,10 +52,13 @@ def _side(canary: Canary) -> Side:
     with workspace(canary.tenant):
         Collection.objects.filter(pk=canary.ids["collection"]).update(is_canary=False)
     with public_context():
-        Tenant.objects.filter(pk=canary.tenant.pk, require_mfa=True).update(require_mfa=False)  # is about the person
+        # what is about the person, or about how full it is, would hide what is about whose it is
+        unlimited = {"require_mfa": False, "quota_documents": None, "quota_bytes": None, "quota_members": None}
+        Tenant.objects.filter(pk=canary.tenant.pk).update(**unlimited)
         owner, colleague = (User.objects.create_user(f"{secrets.token_hex(8)}@isolation.invalid") for _ in range(2))
         Membership.objects.create(user=owner, tenant=canary.tenant, role=Role.OWNER)
         Membership.objects.create(user=colleague, tenant=canary.tenant, role=Role.VIEWER)
+        EmailAddress.objects.create(user=colleague, email=colleague.email, verified=True, primary=True)
         invitation = Invitation.objects.create(tenant=canary.tenant, email=f"{secrets.token_hex(8)}@isolation.invalid")
         access = StaffAccess.objects.create(
             tenant=canary.tenant,
@@ -132,11 +136,12 @@ def _compared(method: str, canary: Canary, foreign: Asked, nobodys: Asked) -> tu
     for _ in range(TRIES):
         (ask_theirs, in_theirs), (ask_none, in_none) = foreign, nobodys
         theirs, none = ask_theirs(), ask_none()
+        given = [*in_theirs, *in_none]  # taken out of both: an address may be a word of the page, as "members" is
         if canary.told in theirs.text:
             leak = f"{method} answered {theirs.status} with the other workspace's words"
         elif theirs.status != none.status:
             leak = f"{method} answered {theirs.status}, for an unknown id {none.status}"
-        elif theirs.without(*in_theirs) != none.without(*in_none):
+        elif theirs.without(*given) != none.without(*given):
             leak = f"{method} answered {theirs.status} with another text than for an unknown id"
         else:
             return "", none
