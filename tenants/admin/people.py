@@ -1,18 +1,22 @@
 """The staff console's pages for people, their memberships, and mail that waits to be handed over."""
 
+from typing import Any
+
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.admin import SocialApp, SocialToken  # from there: they must be registered to be taken off
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
-from django.db.models import QuerySet
-from django.forms import ModelForm
+from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef, QuerySet
+from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 
 from tenants import mail
 from tenants.ciphers import Tampered
 from tenants.models import Membership, OutgoingMail, User
+from tenants.permissions import Role
 from tenants.sessions import end_sessions
 
 # permissions come with being staff; the provider for single sign-on comes from the environment, and its tokens are not kept
@@ -21,8 +25,48 @@ for unused in (Group, SocialApp, SocialToken):
         admin.site.unregister(unused)
 
 
+def _only_owner_of(user: User) -> bool:
+    """Whether some workspace would have no owner without this person."""
+    others = Membership.objects.filter(tenant_id=OuterRef("tenant_id"), role=Role.OWNER).exclude(user=user)
+    return Membership.objects.filter(user=user, role=Role.OWNER).exclude(Exists(others)).exists()
+
+
+class KeepsAnOwner(BaseInlineFormSet):
+    """Refuses what would leave a workspace that has an owner without one."""
+
+    def clean(self) -> None:
+        super().clean()
+        if any(self.errors):
+            return
+        ended = [form.instance for form in self.initial_forms if form.initial["role"] == Role.OWNER and not self._stays(form)]
+        made = {form.instance.tenant_id for form in self.forms if form.cleaned_data and self._stays(form)}
+        for membership in ended:
+            others = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER)
+            if membership.tenant_id not in made and not others.exclude(pk__in=[each.pk for each in ended]).exists():
+                raise ValidationError(f"{membership.tenant} keeps at least one owner: make somebody else its owner first.")
+
+    def _stays(self, form: Any) -> bool:
+        return form not in self.deleted_forms and form.cleaned_data.get("role") == Role.OWNER
+
+
+class MembershipForm(ModelForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        before = Membership.objects.filter(pk=self.instance.pk, role=Role.OWNER).first()
+        moved = before is not None and (cleaned.get("role") != Role.OWNER or cleaned.get("tenant") != before.tenant)
+        if before is not None and moved and _is_last(before):
+            raise ValidationError(f"{before.tenant} keeps at least one owner: make somebody else its owner first.")
+        return cleaned
+
+
+def _is_last(owner: Membership) -> bool:
+    others = Membership.objects.filter(tenant_id=owner.tenant_id, role=Role.OWNER).exclude(pk=owner.pk)
+    return owner.role == Role.OWNER and not others.exists()
+
+
 class MembershipInline(admin.TabularInline):
     model = Membership
+    formset = KeepsAnOwner
     extra = 0
     autocomplete_fields = ("user",)
 
@@ -49,6 +93,13 @@ class PersonAdmin(UserAdmin):
         ended = sum(end_sessions(user) for user in queryset)
         messages.success(request, f"Ended sessions: {ended}.")
 
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and not (obj is not None and _only_owner_of(obj))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Deleting many at once would ask nobody whether owners stay."""
+        return {name: action for name, action in super().get_actions(request).items() if name != "delete_selected"}
+
     def save_model(self, request: HttpRequest, obj: User, form: ModelForm, change: bool) -> None:
         """Staff vouch for the address, as an invitation would; the console has one kind of staff."""
         obj.is_superuser = obj.is_staff
@@ -58,11 +109,16 @@ class PersonAdmin(UserAdmin):
 
 @admin.register(Membership)
 class MembershipAdmin(admin.ModelAdmin):
+    form = MembershipForm
+    actions = None  # deleting many at once would ask nobody whether an owner stays
     list_display = ("user", "tenant", "role")
     list_filter = ("role",)
     list_select_related = ("user", "tenant")
     search_fields = ("user__email", "tenant__name", "tenant__slug")
     autocomplete_fields = ("user", "tenant")
+
+    def has_delete_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
+        return super().has_delete_permission(request, obj) and not (obj is not None and _is_last(obj))
 
 
 @admin.register(OutgoingMail)

@@ -226,3 +226,48 @@ def test_a_hostname_of_its_own(staff, owner, workspace_a):
     member = Client(headers={"host": "search.example.org"})  # a session belongs to the hostname it was begun on
     member.post("/accounts/login/", {"login": owner.email, "password": PASSWORD})
     assert member.get("/").status_code == 200
+
+
+# ---------------------------------------------------------------- an owner stays
+
+
+def memberships(tenant) -> dict[str, str]:
+    return dict(Membership.objects.filter(tenant=tenant).values_list("user__email", "role"))
+
+
+def with_memberships(*rows: dict[str, str], **fields: str) -> dict[str, str]:
+    flat = {f"memberships-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.items()}
+    count = str(len(rows))
+    return formsets(**fields) | {"memberships-TOTAL_FORMS": count, "memberships-INITIAL_FORMS": count} | flat
+
+
+@pytest.mark.parametrize("change", [{"DELETE": "on"}, {"role": "viewer"}], ids=["deleted", "demoted"])
+def test_the_last_owner_stays_in_the_workspaces_form(staff, owner, workspace_a, change):
+    row = Membership.objects.get(user=owner)
+    kept = {"id": str(row.pk), "tenant": str(workspace_a.pk), "user": str(owner.pk), "role": "owner", **change}
+    response = staff.post(f"/admin/tenants/tenant/{workspace_a.pk}/change/", with_memberships(kept, name="Alpha"))
+    assert response.status_code == 200
+    assert "keeps at least one owner" in response.content.decode()
+    assert memberships(workspace_a) == {owner.email: "owner"}
+
+
+def test_an_owner_may_go_when_another_comes(staff, owner, editor, workspace_a):
+    rows = [
+        {"id": str(row.pk), "tenant": str(workspace_a.pk), "user": str(row.user_id), "role": role}
+        for row, role in ((Membership.objects.get(user=owner), "viewer"), (Membership.objects.get(user=editor), "owner"))
+    ]
+    response = staff.post(f"/admin/tenants/tenant/{workspace_a.pk}/change/", with_memberships(*rows, name="Alpha"))
+    assert response.status_code == 302, response.context["errors"]
+    assert memberships(workspace_a) == {owner.email: "viewer", editor.email: "owner"}
+
+
+def test_the_last_owner_stays_on_the_other_pages(staff, owner, workspace_a):
+    row = Membership.objects.get(user=owner)
+    changed = {"user": owner.pk, "tenant": str(workspace_a.pk), "role": "viewer"}
+    response = staff.post(f"/admin/tenants/membership/{row.pk}/change/", changed)
+    assert "keeps at least one owner" in response.content.decode()
+    assert staff.post(f"/admin/tenants/membership/{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert staff.post(f"/admin/tenants/user/{owner.pk}/delete/", {"post": "yes"}).status_code == 403
+    for model in ("membership", "user"):
+        assert "delete_selected" not in staff.get(f"/admin/tenants/{model}/").content.decode()
+    assert memberships(workspace_a) == {owner.email: "owner"}
