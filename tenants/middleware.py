@@ -5,6 +5,7 @@
 Everything in between (sessions, sign-in, CSRF) runs in public context.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from django.shortcuts import render
 from django.urls import get_script_prefix, set_script_prefix, set_urlconf
 
 from tenants import schemas, second_factor, staff_access, stats
+from tenants.context import public_context
 from tenants.database import connection
 from tenants.models import Domain, Membership, StaffAccess, Tenant
 from tenants.permissions import Role
@@ -37,6 +39,7 @@ PREFIX = "/w/"
 PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
 
 STAFF_MAY_POST = ("search", "staff-access-leave")  # a question travels in a body; neither writes anything
+ASK_SECONDS = 5  # between two looks whether staff may go on reading
 UPGRADE_SECONDS = 30  # after which it is worth trying again
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -115,7 +118,8 @@ class ActivateTenant:
             connection.set_schema_to_public()
         if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
             # the body is read after this middleware has returned: each stream enters the tenant itself
-            response.streaming_content = _within(request.tenant, response.streaming_content)  # type: ignore[arg-type]
+            inside = cast(WorkspaceRequest, request)
+            response.streaming_content = _within(inside, response.streaming_content)  # type: ignore[arg-type]
         if request.headers.get("HX-Request") and _is_shut_out(request) and "HX-Redirect" not in response.headers:
             response.headers["HX-Refresh"] = "true"  # an open page of a workspace closed to this person is loaded anew
         response.headers.setdefault("Cache-Control", "no-store")
@@ -200,9 +204,17 @@ def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
     return response
 
 
-def _within(tenant: Tenant, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    connection.set_tenant(tenant)
+def _within(request: WorkspaceRequest, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The body of an answer, read in its workspace. Staff who view one are asked again now and then whether they still may."""
+    connection.set_tenant(request.tenant)
+    asked_at = time.monotonic()
     try:
-        yield from pieces
+        for piece in pieces:
+            if request.staff_access is not None and time.monotonic() - asked_at > ASK_SECONDS:
+                with public_context():
+                    if not staff_access.goes_on(request.staff_access):
+                        return  # ends before its length: the browser says that the download failed
+                asked_at = time.monotonic()
+            yield piece
     finally:
         connection.return_to_public()

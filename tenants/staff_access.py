@@ -124,6 +124,11 @@ def begin(access: StaffAccess) -> bool:
     return access.state == StaffAccess.State.RUNNING
 
 
+def goes_on(access: StaffAccess) -> bool:
+    """Whether a view that has begun has not ended since."""
+    return StaffAccess.objects.running().filter(pk=access.pk, staff__is_staff=True, staff__is_active=True).exists()
+
+
 def concerning(tenant: Tenant) -> list[StaffAccess]:
     """Every access to a workspace, ever, the newest first."""
     return list(StaffAccess.objects.filter(tenant=tenant).select_related("staff", "consented_by", "refused_by"))

@@ -14,10 +14,11 @@ from documents.models import Collection, CollectionMember
 from documents.receiving import create_collection
 from search.models import SharedSearch
 from tenants import staff_access
-from tenants.context import workspace
+from tenants.context import public_context, workspace
 from tenants.errors import Refused
 from tenants.models import Domain, Membership, StaffAccess, Tenant
 from tests.conftest import PASSWORD, SECRET
+from tests.factories import DocumentFactory
 from tests.one_time_code import one_time_code
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
@@ -395,3 +396,25 @@ def test_a_page_of_the_workspace_tells_owners_who_asks(access, client_owner):
     page = client_owner.get("/w/alpha/documents/").content.decode()
     assert "staff@example.org (staff) asks to view this workspace for 30 minutes." in page
     assert "/w/alpha/staff-access/" in page
+
+
+def test_a_download_begun_before_the_end_stops(consented, client_staff, workspace_a, tmp_path, settings, monkeypatch):
+    settings.FILES_DIR = tmp_path
+    monkeypatch.setattr("tenants.middleware.ASK_SECONDS", -1)
+    with workspace(workspace_a):
+        document = DocumentFactory(content=b"x" * 2_000_000)
+    pieces = client_staff.get(f"/w/alpha/documents/{document.pk}/download/").streaming_content
+    begun = len(next(pieces))
+    assert 0 < begun < 2_000_000
+    with public_context():  # the stream has its workspace open, in this thread
+        StaffAccess.objects.update(ended_at=timezone.now())
+    assert list(pieces) == []
+
+
+def test_a_members_download_is_whole(client_viewer, workspace_a, tmp_path, settings, monkeypatch):
+    settings.FILES_DIR = tmp_path
+    monkeypatch.setattr("tenants.middleware.ASK_SECONDS", -1)
+    with workspace(workspace_a):
+        document = DocumentFactory(content=b"x" * 2_000_000)
+    response = client_viewer.get(f"/w/alpha/documents/{document.pk}/download/")
+    assert len(b"".join(response.streaming_content)) == 2_000_000
