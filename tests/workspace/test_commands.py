@@ -84,6 +84,12 @@ class TestCreateWorkspace:
         first = run("create_workspace", "Research library", "--slug", "lab")
         assert run("create_workspace", "Another name", "--slug", "lab") == {**first, "created": False}
 
+    def test_repeating_with_another_owner_adds_none(self) -> None:
+        run("create_workspace", "Customer", "--key", "customer-4711", "--owner", "zoe@example.org")
+        again = run("create_workspace", "Customer", "--key", "customer-4711", "--owner", "new@example.org")
+        assert "owner_link" not in again
+        assert list(Membership.objects.filter(tenant=again["id"]).values_list("user__email")) == [("zoe@example.org",)]
+
     def test_a_key_leads_to_the_same_workspace_again(self) -> None:
         first = run("create_workspace", "Customer", "--key", "customer-4711")
         assert run("create_workspace", "Customer", "--key", "customer-4711") == {**first, "created": False}

@@ -22,7 +22,9 @@ class Command(Base):
         address.add_argument(
             "--key", help="what another system knows it by: the same key always gives the same workspace, at its own address"
         )
-        parser.add_argument("--owner", metavar="E-MAIL", help="who owns it; an account is made when there is none")
+        parser.add_argument(
+            "--owner", metavar="E-MAIL", help="who owns it, where it has no owner yet; an account is made when there is none"
+        )
 
     def answer(self, *, name: str, slug: str | None, key: str | None, owner: str | None, **options: Any) -> dict[str, Any]:
         name = names.of_workspace(name)
@@ -32,17 +34,18 @@ class Command(Base):
         address = slug_of_key(key) if key is not None else slug or suggest_slug(name)
         tenant, created = create_workspace(name, address)
         made = {"id": str(tenant.id), "slug": tenant.slug, "schema": tenant.schema_name, "created": created}
-        if email:
+        if email and not Membership.objects.filter(tenant=tenant, role=Role.OWNER).exists():  # else repeating would add one
             user = User.objects.filter(email=email).first()
             if user is None:
                 user = people.create_person(email, None)
                 made["owner_link"] = people.password_link(user)
-            Membership.objects.get_or_create(user=user, tenant=tenant, defaults={"role": Role.OWNER})
+            Membership.objects.update_or_create(user=user, tenant=tenant, defaults={"role": Role.OWNER})
+        self._name = tenant.name
         return made
 
     def word(self, answer: dict[str, Any]) -> str:
         verb = "Created" if answer["created"] else "There is already"
-        lines = [f"{verb} the workspace /w/{answer['slug']}/ ({answer['id']})."]
+        lines = [f"{verb} the workspace {self._name} at /w/{answer['slug']}/ ({answer['id']})."]
         if link := answer.get("owner_link"):
             lines.append(f"Its owner sets a password here: {link}")
         return "\n".join(lines)
