@@ -66,12 +66,13 @@ def test_ingestion(model_dir: Path, settings: LazySettings, tmp_path: Path):
 
 
 @in_database
-def test_provisioning():
+def test_provisioning(model_dir: Path):
     stdout = StringIO()
-    call_command("benchmark", "provisioning", "--rounds", "1", "--tenants", "2", "--json", stdout=stdout)
+    asked = ("--rounds", "1", "--tenants", "2", "--passages", "5")
+    call_command("benchmark", "provisioning", *asked, "--json", stdout=stdout)
     answer = json.loads(stdout.getvalue())
     require_the_contract(answer, "provisioning")
-    assert len(answer["settings"]) == 2
+    assert len(answer["settings"]) == 3
     with connections["operator"].cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'tenant_bench')")
         assert cursor.fetchone() == (0,)

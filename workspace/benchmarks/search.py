@@ -94,8 +94,8 @@ def _product(browser: Browser, address: str, question: str) -> float:
     began = time.perf_counter()
     status, page = browser.post(address, {"q": question, "collection": "", "page": ""}, htmx=True)
     took = time.perf_counter() - began
-    if status != http.client.OK or b"<mark>" not in page:
-        raise Refused(f"The search answered {status}, without a marked passage.")
+    if status != http.client.OK or b'class="result-title"' not in page:
+        raise Refused(f"The search answered {status}, without a result.")
     return took
 
 
