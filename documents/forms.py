@@ -120,6 +120,13 @@ class AccessForm(forms.Form):
         assert isinstance(people, forms.TypedMultipleChoiceField)
         people.choices = [(each.membership.pk, _described(each)) for each in candidates]
 
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("who") == self.EVERYONE and set(cleaned.get("people", ())) - set(self.initial["people"]):
+            said = "You chose people, and everyone. Choose “Only owners and the people chosen below”, or no people."
+            self.add_error("who", said)
+        return cleaned
+
     @property
     def restricted(self) -> bool:
         return bool(self.cleaned_data["who"] == self.CHOSEN)

@@ -53,4 +53,7 @@ def _workspaces(request: HttpRequest) -> list[Choice]:
             .select_related("tenant")
             .order_by("tenant__name")
         )
-        return [Choice(m.tenant_id, m.tenant.name, outside(request) + m.tenant.path) for m in found]
+        here = getattr(request, "tenant", None) if outside(request) else None  # on its own hostname it is at the root
+        return [
+            Choice(m.tenant_id, m.tenant.name, "/" if m.tenant == here else outside(request) + m.tenant.path) for m in found
+        ]

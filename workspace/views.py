@@ -1,7 +1,8 @@
 """Health, and the error pages, which show a reference number and nothing of what went wrong inside."""
 
+from django.conf import settings
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -37,4 +38,6 @@ def error_500(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    if request.path == settings.LOGIN_URL and request.user.is_authenticated:  # signed in meanwhile, in another tab
+        return HttpResponseRedirect("/")
     return render(request, "403_csrf.html", {"reference": getattr(request, "reference", "")}, status=403)

@@ -18,7 +18,7 @@ from tenants import lifecycle, names
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.forms import LineField
-from tenants.models import Domain, Membership, Tenant
+from tenants.models import Domain, IsolationCheck, Membership, Tenant
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
 
@@ -69,6 +69,7 @@ def page(request: WorkspaceRequest) -> HttpResponse:
         "bars": quotas.bars() + quotas.members_bar(members),
         "hostnames": [domain.domain for domain in Domain.objects.order_by("domain")],
         "deletion_days": settings.DELETION_DAYS,
+        "check": IsolationCheck.objects.filter(tenant=tenant).exclude(state__in=IsolationCheck.UNFINISHED).first(),
     }
     return render(request, "workspaces/settings.html", context, status=422 if form.errors else 200)
 
@@ -93,6 +94,9 @@ def second_factor(request: WorkspaceRequest) -> HttpResponse:
 def delete(request: WorkspaceRequest) -> HttpResponse:
     """Schedule the deletion."""
     tenant = request.tenant
+    if tenant.legal_hold:
+        messages.error(request, f"This workspace must be kept ({tenant.legal_hold}): administrators have to release it first.")
+        return redirect("workspace-settings")
     form = DeleteForm(request.POST or None, tenant=tenant)
     if request.method == "POST" and form.is_valid():
         try:
@@ -102,7 +106,12 @@ def delete(request: WorkspaceRequest) -> HttpResponse:
             form.add_error(None, str(refusal))
         else:
             return redirect("workspace-settings")
-    context = {"form": form, "members": Membership.objects.count(), "deletion_days": settings.DELETION_DAYS}
+    context = {
+        "form": form,
+        "members": Membership.objects.count(),
+        "held": quotas.held(),
+        "deletion_days": settings.DELETION_DAYS,
+    }
     return render(request, "workspaces/delete.html", context, status=422 if form.errors else 200)
 
 

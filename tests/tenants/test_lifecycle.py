@@ -144,3 +144,10 @@ def test_the_settings_say_how_much_room_there_is(client_owner, workspace_a):
     page = client_owner.get("/w/alpha/settings/").content.decode()
     assert "1 of 5 members" in page
     assert Membership.objects.filter(tenant=workspace_a).count() == 1
+
+
+def test_under_a_hold_the_page_offers_no_deletion(client_owner, workspace_a):
+    lifecycle.hold(workspace_a, "Court order 12")
+    response = client_owner.get("/w/alpha/settings/delete/", follow=True)
+    assert "Court order 12" in response.content.decode()
+    assert "Delete in" not in response.content.decode()
