@@ -18,6 +18,7 @@ from django.test.utils import setup_databases, teardown_databases
 from tenants import roles, stats, sweeping
 from tenants.keys.keyring import keyring, provider
 from tests.emptying import Emptying
+from tests.self_test import registries_without
 
 WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
 PASSWORD = "correct-horse-battery"
@@ -109,9 +110,8 @@ def _start_clean(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
     What the isolation self-test begins by itself is not among a test's jobs.
     """
-    for registered in ("_sweepers", "_public_sweepers", "_after_provisioning"):
-        others = [sweeper for sweeper in getattr(sweeping, registered) if "isolation" not in sweeper.__module__]
-        monkeypatch.setattr(sweeping, registered, others)
+    for name, others in registries_without():
+        monkeypatch.setattr(sweeping, name, others)
     cache.clear()
     django_rq.get_queue("default").connection.flushdb()
     keyring.forget()
