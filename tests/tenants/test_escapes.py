@@ -4,6 +4,7 @@ Two ways in: the product's own connection, as an injection would use it; and a b
 password, in the state a request leaves it in. The limit, `SET ROLE` as a statement of its own, is stated here as well.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -163,14 +164,20 @@ ESCAPES = [
 ]
 
 
-@pytest.mark.parametrize("statement", ESCAPES)
-def test_it_is_refused(statement: str, run: Run, workspace_a: Any, workspace_b: Any) -> None:
+def test_it_is_refused(run: Run, workspace_a: Any, workspace_b: Any) -> None:
+    """All are tried on one connection: what one of them leaves behind helps the next, as it would help an attacker."""
     names = {
         "role": workspace_b.db_role, "other": workspace_b.schema_name, "web": roles.login_name("web"),
         "database": connection.settings_dict["NAME"],
     }  # fmt: skip
-    with pytest.raises((DatabaseError, psycopg.Error), match=REFUSED):
-        run(statement.format(**names))
+    gained = []
+    for statement in ESCAPES:
+        try:
+            gained.append((statement, run(statement.format(**names))))
+        except (DatabaseError, psycopg.Error) as error:
+            if not re.search(REFUSED, str(error)):
+                gained.append((statement, error))
+    assert gained == []
 
 
 HOME = [
