@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -74,10 +75,18 @@ def store(
     passages = [
         Passage(passage_id(document.id, i), i, i + 1, 0, len(text), text, 5 + len(text) // 5) for i, text in enumerate(texts)
     ]
-    indexing.add(document.id, passages, embedder().embed(texts) if vectors is None else vectors)
+    indexing.add(document.id, passages, _embedded(tuple(texts)) if vectors is None else vectors)
     if published:
         publish(document)
     return document
+
+
+@cache
+def _embedded(texts: tuple[str, ...]) -> np.ndarray:
+    """Once for the whole run: most tests store the same texts, and the model is the slowest part of that."""
+    made = embedder().embed(texts)
+    made.setflags(write=False)
+    return made
 
 
 def search(text: str, **options: Any) -> Results:
