@@ -84,6 +84,7 @@ def test_a_job_stops_at_its_next_batch_when_the_workspace_closes_and_goes_on_aft
 ) -> None:
     """The workspace is closed from elsewhere while the second batch is on its way."""
     monkeypatch.setattr("workspace.erasure.erase", lambda tenant, **more: None)  # the worker would go through with it
+    monkeypatch.setattr(ingestion, "BATCH", 4)
     advance, batches = ledger.advance, []
 
     def set_status(new: str) -> None:
@@ -99,7 +100,7 @@ def test_a_job_stops_at_its_next_batch_when_the_workspace_closes_and_goes_on_aft
 
     monkeypatch.setattr(ledger, "advance", advancing)
     with workspace(workspace_a):
-        document = DocumentFactory(content="\n\n".join(f"Paragraph {n}. " + "words " * 200 for n in range(150)).encode())
+        document = DocumentFactory(content="\n\n".join(f"Paragraph {n}. " + "words " * 200 for n in range(12)).encode())
         jobs.enqueue_ingest(document.id)
     assert run_jobs() == 1
     with workspace(workspace_a):
