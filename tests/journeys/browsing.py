@@ -76,7 +76,10 @@ def sign_out(page: Page) -> None:
 
 
 def go_to(page: Page, name: str) -> None:
-    page.get_by_role("navigation", name="Workspace").get_by_role("link", name=name, exact=True).click()
+    link = page.get_by_role("navigation", name="Workspace").get_by_role("link", name=name, exact=True)
+    address = link.get_attribute("href") or ""
+    link.click()
+    page.wait_for_url(f"**{address}")  # loaded: what a test does next is done to the page it went to
 
 
 def ask(page: Page, question: str) -> None:
