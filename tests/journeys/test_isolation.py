@@ -181,10 +181,10 @@ def test_another_ones_collection_filters_nothing(workspaces: dict[str, Stocked])
 
 def test_the_self_test_agrees(workspaces: dict[str, Stocked]) -> None:
     """In this installation, as staff would ask it, while web server and worker run."""
-    for stocked in workspaces.values():
-        answer = stocked.place.running.manage("verify_isolation", "--workspace", stocked.place.slug)
-        assert (answer["leaks"], answer["controls_failed"]) == (0, [])
-        assert answer["attempts"] > 300
+    place = workspaces["a"].place
+    answer = place.running.manage("verify_isolation", "--workspace", place.slug)
+    assert (answer["leaks"], answer["controls_failed"]) == (0, [])
+    assert answer["attempts"] > 300
 
 
 def test_a_check_whose_worker_is_killed_is_run_again(workspaces: dict[str, Stocked], all_alive: None) -> None:
