@@ -92,13 +92,16 @@ def test_a_person_comes_works_moves_and_is_gone(make_place: MakePlace, new_conte
 
 
 def test_an_open_page_asks_by_itself(make_place: MakePlace, new_context: NewContext) -> None:
-    """Nobody has to touch it: it is gone within the interval the page asks in."""
+    """Nobody has to touch it: it is gone within the 20 seconds after which it asks. The browser's clock is put forward."""
     place = make_place("Idle")
     place.member("viewer")
     page = new_context().new_page()
+    page.clock.install()
     sign_in(page, place, f"viewer@{place.slug}.example")
     rows = place.query("SELECT id FROM tenants_user WHERE email = %s", f"viewer@{place.slug}.example")
     place.owner.post(f"{place.path}members/{rows[0][0]}/remove/")
+    expect(page.get_by_role("searchbox")).to_be_visible()
+    page.clock.fast_forward(20_000)
     expect(page.get_by_role("heading", name="Not found")).to_be_visible()
 
 

@@ -14,6 +14,7 @@ from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 from tests.journeys.visitor import PASSWORD
 from tests.one_time_code import one_time_code
+from tests.running import Running
 from tests.tenants.identity_provider import IdentityProvider
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -34,8 +35,8 @@ def place(make_place: MakePlace) -> Place:
 
 
 @pytest.fixture
-def origin(place: Place) -> str:
-    return f"http://localhost:{place.running.port}"
+def origin(running: Running) -> str:
+    return f"http://localhost:{running.port}"
 
 
 def confirm_password(page: Page) -> None:
@@ -131,13 +132,13 @@ def test_a_passkey_is_added_and_signs_in_alone_and_as_second_factor(
     witness.look(page)
 
 
-def test_a_device_without_a_passkey_is_told(context: BrowserContext, witness: Witness, place: Place, origin: str) -> None:
+def test_a_device_without_a_passkey_is_told(context: BrowserContext, witness: Witness, running: Running, origin: str) -> None:
     page = context.new_page()
     page.goto(f"{origin}/accounts/login/")
     page.evaluate("() => { navigator.credentials.get = () => Promise.reject(new DOMException('', 'NotAllowedError')); }")
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect(page.get_by_role("alert")).to_contain_text("No passkey was used")
-    page.goto(f"http://127.0.0.1:{place.running.port}/accounts/login/")
+    page.goto(f"{running.url}/accounts/login/")
     page.get_by_role("button", name="Sign in with a passkey").click()
     expect(page.get_by_role("alert")).to_contain_text("Passkeys need HTTPS")
 
