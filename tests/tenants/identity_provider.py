@@ -28,7 +28,7 @@ class IdentityProvider:
         self.issuer = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self) -> "IdentityProvider":
-        Thread(target=self.server.serve_forever, daemon=True).start()
+        Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()  # seconds until it heeds shutdown()
         return self
 
     def __exit__(self, *_: object) -> None:
