@@ -3,26 +3,31 @@
 from typing import Any
 
 from allauth.account.models import EmailAddress
-from allauth.socialaccount.admin import SocialApp, SocialToken  # from there: they must be registered to be taken off
+from allauth.mfa.admin import Authenticator
+from allauth.socialaccount.admin import (  # from there: they must be registered to be taken off
+    SocialAccount,
+    SocialApp,
+    SocialToken,
+)
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, Model, OuterRef, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from tenants import mail
+from tenants import mail, notices
 from tenants.ciphers import Tampered
 from tenants.models import Membership, OutgoingMail, User
 from tenants.permissions import Role
 from tenants.sessions import end_sessions
 
 # permissions come with being staff; the provider for single sign-on comes from the environment, and its tokens are not kept
-for unused in (Group, SocialApp, SocialToken):
-    if admin.site.is_registered(unused):
-        admin.site.unregister(unused)
+for stock in (Group, SocialApp, SocialToken, SocialAccount, Authenticator):
+    if admin.site.is_registered(stock):
+        admin.site.unregister(stock)
 
 
 def _only_owner_of(user: User) -> bool:
@@ -119,6 +124,43 @@ class MembershipAdmin(admin.ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
         return super().has_delete_permission(request, obj) and not (obj is not None and _is_last(obj))
+
+
+class MeansOfSigningIn(admin.ModelAdmin):
+    """Staff see that a person has one, and take it away when it is lost: the person is told. They make and change none."""
+
+    what: str  # in the words of the person who is told
+    actions = None
+    search_fields = ("user__email",)
+    list_select_related = ("user",)
+
+    @admin.display(description="Email", ordering="user__email")
+    def email(self, obj: Any) -> str:
+        return obj.user.email
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def delete_model(self, request: HttpRequest, obj: Authenticator | SocialAccount) -> None:
+        super().delete_model(request, obj)
+        words = f"Staff removed from your account: {self.what}. If you did not ask them to, ask them why."
+        notices.tell([obj.user.email], "A way to sign in was removed", words)
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(MeansOfSigningIn):
+    list_display = fields = readonly_fields = ("user", "email", "type", "created_at", "last_used_at")  # never its data
+    list_filter = ("type",)
+    what = "a second factor"
+
+
+@admin.register(SocialAccount)
+class SocialAccountAdmin(MeansOfSigningIn):
+    list_display = fields = readonly_fields = ("user", "email", "provider", "uid", "last_login", "date_joined")
+    what = "single sign-on"
 
 
 @admin.register(OutgoingMail)

@@ -5,6 +5,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from allauth.mfa.models import Authenticator
 from allauth.mfa.utils import decrypt
+from allauth.socialaccount.models import SocialAccount
+from django.core import mail
 from django.test import Client
 
 from tenants.models import Domain
@@ -165,15 +167,30 @@ def test_staff_change_nothing_without_it(person, sign_in, viewer):
     viewer.refresh_from_db()
 
 
-def test_staff_help_whoever_lost_theirs(person, sign_in, viewer):
+def test_staff_help_whoever_lost_theirs(person, sign_in, viewer, mail_server):
     sign_in(viewer, second_factor=True)
     staff = sign_in(person(None, email="staff@example.org", staff=True))
     lost = Authenticator.objects.get(user=viewer)
     staff.post(f"/admin/mfa/authenticator/{lost.pk}/delete/", {"post": "yes"})
+    assert [(message.to, message.subject) for message in mail.outbox] == [([viewer.email], "A way to sign in was removed")]
     client = Client()
     response = client.post("/accounts/login/", {"login": viewer.email, "password": PASSWORD})
     assert response["Location"] == "/"
     assert client.get("/w/alpha/").status_code == 200
+
+
+@pytest.mark.parametrize("model", ["mfa/authenticator", "socialaccount/socialaccount"])
+def test_staff_neither_see_nor_make_nor_change_what_proves_a_person(person, sign_in, viewer, model):
+    sign_in(viewer, second_factor=True)
+    SocialAccount.objects.create(user=viewer, provider="oidc", uid="subject", extra_data={"note": "confidential claim"})
+    staff = sign_in(person(None, email="staff@example.org", staff=True))
+    theirs = Authenticator if model.startswith("mfa") else SocialAccount
+    page = f"/admin/{model}/{theirs.objects.get(user=viewer).pk}/change/"
+    words = staff.get(page).content.decode()
+    assert viewer.email in words
+    assert "secret" not in words
+    assert "confidential claim" not in words
+    assert (staff.post(page, {"user": "1"}).status_code, staff.get(f"/admin/{model}/add/").status_code) == (403, 403)
 
 
 def test_who_is_no_staff_is_not_led_there(client_owner):
