@@ -32,9 +32,7 @@ class IsolationCheck(models.Model):
     UNFINISHED: ClassVar[tuple[State, ...]] = (State.QUEUED, State.RUNNING)
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    tenant = models.ForeignKey(
-        Tenant, models.CASCADE, null=True, related_name="isolation_checks", verbose_name="workspace"
-    )
+    tenant = models.ForeignKey(Tenant, models.CASCADE, null=True, related_name="isolation_checks", verbose_name="workspace")
     part_of = models.ForeignKey("self", models.CASCADE, null=True, related_name="parts")
     trigger = models.CharField(max_length=10, choices=Trigger)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)

@@ -198,8 +198,13 @@ def test_an_account_with_that_address_is_not_taken_over(provider, open_to_all, p
 @pytest.mark.parametrize(
     "spoil",
     [
-        {"iss": "https://evil.example.org"}, {"aud": "another-client"}, {"exp": 1}, {"iat": None}, {"sub": None},
-        {"email": ["ann@example.org"]}, {"azp": "another-client"},
+        {"iss": "https://evil.example.org"},
+        {"aud": "another-client"},
+        {"exp": 1},
+        {"iat": None},
+        {"sub": None},
+        {"email": ["ann@example.org"]},
+        {"azp": "another-client"},
     ],
     ids=lambda spoil: next(iter(spoil)),
 )

@@ -113,9 +113,7 @@ def test_when_no_owner_can_be_told_nothing_was_asked(staff, owner, workspace_a, 
     assert not StaffAccess.objects.exists()
 
 
-def test_an_owner_who_was_told_keeps_the_request_whatever_happens_to_the_next(
-    staff, owner, person, workspace_a, mail_server
-):
+def test_an_owner_who_was_told_keeps_the_request_whatever_happens_to_the_next(staff, owner, person, workspace_a, mail_server):
     person("owner", workspace_a, email="second@example.org")
     mail_server.refuses("second@example.org")
     made = staff_access.request(workspace_a, staff, REASON, 30)

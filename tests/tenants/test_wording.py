@@ -5,9 +5,7 @@ import pytest
 from tenants import wording
 
 
-@pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1204, "1,204 entries")]
-)
+@pytest.mark.parametrize(("number", "words"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1204, "1,204 entries")])
 def test_counted(number, words):
     assert wording.counted(number, "entry", "entries") == words
 
