@@ -168,6 +168,7 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = not STATIC_ROOT.exists()
 USE_TZ, TIME_ZONE, LANGUAGE_CODE, USE_I18N = True, "UTC", "en", False
+FORMAT_MODULE_PATH = "workspace.formats"
 
 # -- Redis: queues and the cache (rate limits, which all processes must share)
 REDIS_URL = env.redis_url()
