@@ -273,6 +273,7 @@ def test_half_an_upload_is_never_served(running: Running, place: Place, half_an_
     assert path.exists()
     long_ago = time.time() - 7 * 3600
     os.utime(path, (long_ago, long_ago))
+    forget_sweeps(running)
     restart_the_worker(running, place)
     running.wait(lambda: not path.exists(), "the orphan to be removed", PATIENCE)
     assert files_of(place) == known_files(place)
@@ -284,6 +285,12 @@ def restart_the_worker(running: Running, place: Place) -> None:
         kill_the_worker(running)
     running.start_worker()
     place.wait_until_ready(place.upload(("after the sweep.txt", b"A sentence.")))
+
+
+def forget_sweeps(running: Running) -> None:
+    """As if the hour had passed after which files are looked at again."""
+    known = redis_of(running)
+    assert known.delete(*known.scan_iter("*swept:orphans"))
 
 
 def test_an_upload_cut_off_leaves_nothing(running: Running, place: Place, half_an_upload: socket.socket) -> None:

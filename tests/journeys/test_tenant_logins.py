@@ -67,10 +67,10 @@ def test_switched_on_used_and_switched_off(running: Running, make_place: MakePla
     use(old, MARKER)
 
     switch("1")
-    checks = {check["name"]: check for check in running.manage("doctor")["checks"]}
-    assert checks["isolation"]["state"] == "ok", checks["isolation"]
     assert MARKER in old.search(f"Where does the {MARKER} nest?").text
     use(old, f"{MARKER}second", "editor")
+    checks = {check["name"]: check for check in running.manage("doctor")["checks"]}
+    assert checks["isolation"]["state"] == "ok", checks["isolation"]
     new = make_place("After")
     use(new, "wrenmarrow")
     make_with_the_form(running)
