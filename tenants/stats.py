@@ -11,8 +11,9 @@ from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Q
+from django.db.models import Q
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from tenants.context import public_context, workspace
 from tenants.models import IsolationCheck, Membership, Tenant, WorkspaceStats
@@ -99,14 +100,11 @@ def refresh(tenant: Tenant, *, jobs_failed: int | None = None) -> WorkspaceStats
         for count in _figures:
             counted |= count(stats)
     with public_context():
-        people = Membership.objects.filter(tenant=tenant)
-        seats = people.aggregate(members=Count("pk"), owners=Count("pk", filter=Q(role=Role.OWNER)))
-        counted |= {"members": seats["members"], "behind": False, "refreshed_at": timezone.now()}
+        members = Membership.objects.filter(tenant=tenant).count()
+        counted |= {"members": members, "behind": False, "refreshed_at": timezone.now()}
         for name, value in counted.items():
             setattr(stats, name, value)
-        newest = IsolationCheck.objects.filter(tenant=tenant).exclude(state__in=IsolationCheck.UNFINISHED).first()
-        leaks = newest is not None and newest.state == IsolationCheck.State.LEAKS
-        stats.trouble, stats.trouble_words = worst(tenant, stats, owners=seats["owners"], leaks=leaks)
+        stats.trouble, stats.trouble_words = worst(tenant, stats, **_seen_from_outside([tenant])[tenant.pk])
         WorkspaceStats.objects.bulk_create(
             [stats],
             update_conflicts=True,
@@ -120,12 +118,12 @@ def refresh_closed() -> int:
     """Judge the workspaces nobody may enter now by what is known of them; their figures stay. Returns how many changed."""
     made = Tenant.objects.filter(status__in=Tenant.MADE).exclude(status=Tenant.Status.ACTIVE, schema_version=head())
     closed = [tenant for tenant in made.select_related("stats") if not is_open(tenant)]
-    changed = []
+    outside, changed = _seen_from_outside(closed), []
     for tenant in closed:
         stats = getattr(tenant, "stats", None) or WorkspaceStats(tenant=tenant)
         before = (stats.behind, stats.trouble, stats.trouble_words)
         stats.behind = is_behind(tenant.schema_version)
-        stats.trouble, stats.trouble_words = worst(tenant, stats)
+        stats.trouble, stats.trouble_words = worst(tenant, stats, **outside[tenant.pk])
         if (stats.behind, stats.trouble, stats.trouble_words) != before:
             changed.append(stats)
     WorkspaceStats.objects.bulk_create(
@@ -135,6 +133,16 @@ def refresh_closed() -> int:
         update_fields=["behind", "trouble", "trouble_words"],
     )
     return len(changed)
+
+
+def _seen_from_outside(tenants: list[Tenant]) -> dict[UUID, dict[str, bool]]:
+    """What the public tables tell of each: whether an owner can sign in, and whether its newest check found a leak."""
+    owners = Membership.objects.filter(tenant__in=tenants, role=Role.OWNER, user__is_active=True)
+    owned = set(owners.values_list("tenant_id", flat=True))
+    ended = IsolationCheck.objects.filter(tenant__in=tenants).exclude(state__in=IsolationCheck.UNFINISHED)
+    newest = dict(ended.order_by("tenant_id", "-created_at").distinct("tenant_id").values_list("tenant_id", "state"))
+    leaks = IsolationCheck.State.LEAKS
+    return {each.pk: {"owned": each.pk in owned, "leaks": newest.get(each.pk) == leaks} for each in tenants}
 
 
 class Trouble(IntEnum):
@@ -161,12 +169,12 @@ class Trouble(IntEnum):
         return self >= Trouble.JOBS_FAILED
 
 
-def worst(tenant: Tenant, stats: WorkspaceStats, *, owners: int = 1, leaks: bool = False) -> tuple[Trouble, str]:
+def worst(tenant: Tenant, stats: WorkspaceStats, *, owned: bool = True, leaks: bool = False) -> tuple[Trouble, str]:
     """The worst trouble of a workspace, in one sentence; NONE has none."""
-    return max(_troubles(tenant, stats, owners, leaks), default=(Trouble.NONE, ""))
+    return max(_troubles(tenant, stats, owned, leaks), default=(Trouble.NONE, ""))
 
 
-def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int, leaks: bool) -> Iterator[tuple[Trouble, str]]:
+def _troubles(tenant: Tenant, stats: WorkspaceStats, owned: bool, leaks: bool) -> Iterator[tuple[Trouble, str]]:
     if leaks:
         yield Trouble.LEAK, "Its newest isolation check found a leak."
     if stats.behind:
@@ -178,11 +186,11 @@ def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int, leaks: bool) -
         yield Trouble.ENTRIES_MISSING, f"Its index has {entries} for {counted(stats.passages, 'passage')}."
     if stats.pages_missing:
         yield Trouble.PAGES_MISSING, f"{counted(stats.pages_missing, 'page')} of ready documents are missing."
-    if not owners:
+    if not owned:
         yield Trouble.NO_OWNER, "It has no owner."
     waiting_since = stats.oldest_unfinished_at
     if waiting_since is not None and timezone.now() - waiting_since > STUCK_AFTER:
-        yield Trouble.STUCK, f"A document has been unfinished since {waiting_since.day} {waiting_since:%b %Y, %H:%M}."
+        yield Trouble.STUCK, f"A document has been unfinished since {date_format(waiting_since, 'DATETIME_FORMAT')}."
     if stats.jobs_failed:
         yield Trouble.JOBS_FAILED, f"{counted(stats.jobs_failed, 'job')} failed."
     for used, most, what in (
@@ -195,6 +203,6 @@ def _troubles(tenant: Tenant, stats: WorkspaceStats, owners: int, leaks: bool) -
     if tenant.status == Tenant.Status.SUSPENDED:
         yield Trouble.SUSPENDED, "It is suspended."
     if tenant.delete_at is not None:
-        yield Trouble.TO_BE_DELETED, f"It will be deleted on {tenant.delete_at.day} {tenant.delete_at:%b %Y}."
+        yield Trouble.TO_BE_DELETED, f"It will be deleted on {date_format(tenant.delete_at)}."
     if stats.failed:
         yield Trouble.DOCUMENTS_FAILED, f"{counted(stats.failed, 'document')} failed."

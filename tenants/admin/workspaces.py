@@ -1,7 +1,6 @@
 """The staff console's pages for workspaces: the list, those in trouble first, and what staff may do to one."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -13,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -90,9 +90,9 @@ class WorkspaceAdmin(admin.ModelAdmin):
     def state(self, tenant: Tenant) -> str:
         words = [tenant.get_status_display()]
         if tenant.suspended_at is not None:
-            words = [f"{words[0]} since {_date(tenant.suspended_at)}: {tenant.suspension}"]
+            words = [f"{words[0]} since {date_format(tenant.suspended_at)}: {tenant.suspension}"]
         if tenant.delete_at is not None:
-            words.append(f"to be deleted on {_date(tenant.delete_at)}")
+            words.append(f"to be deleted on {date_format(tenant.delete_at)}")
         if tenant.legal_hold:
             words.append(f"legal hold: {tenant.legal_hold}")
         return "; ".join(words)
@@ -128,7 +128,7 @@ class WorkspaceAdmin(admin.ModelAdmin):
     @admin.display(ordering="stats__last_activity_at")
     def last_activity(self, tenant: Tenant) -> str:
         moment = _stats(tenant).last_activity_at
-        return "–" if moment is None else f"{_date(moment)}, {moment:%H:%M}"
+        return "–" if moment is None else date_format(moment, "DATETIME_FORMAT")
 
     @admin.display(ordering="trouble_now")
     def trouble(self, tenant: Tenant) -> str | SafeString:
@@ -279,7 +279,3 @@ def _stats(tenant: Tenant) -> WorkspaceStats:
 def _against(used: int, most: int | None, words: Callable[[int], str]) -> str:
     """What is used, of what a quota allows where there is one."""
     return words(used) if most is None else f"{words(used)} of {words(most)}"
-
-
-def _date(moment: datetime) -> str:
-    return f"{moment.day} {moment:%b %Y}"

@@ -12,7 +12,7 @@ from documents.models import Collection, Document
 from search.models import LIVE_INDEX, IndexEntry, Terms
 from tenants import failed_jobs, stats, sweeping
 from tenants.context import workspace
-from tenants.models import Tenant, WorkspaceStats
+from tenants.models import IsolationCheck, Tenant, User, WorkspaceStats
 from tests.factories import CollectionFactory, DocumentFactory
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
@@ -140,6 +140,17 @@ def test_a_workspace_nobody_may_enter_is_judged_without_entering(workspace_a, ow
     assert stats.refresh_closed() == 0
     kept = WorkspaceStats.objects.get(pk=workspace_a.pk)
     assert (kept.trouble_words, kept.members) == ("It is suspended.", 1)
+
+
+def test_closing_a_workspace_hides_neither_its_leak_nor_that_nobody_owns_it(workspace_a, owner):
+    Tenant.objects.filter(pk=workspace_a.pk).update(status="suspended")
+    check = IsolationCheck.objects.create(tenant=workspace_a, trigger="button", state="leaks")
+    stats.refresh_closed()
+    assert WorkspaceStats.objects.get(pk=workspace_a.pk).trouble == stats.Trouble.LEAK
+    check.delete()
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+    stats.refresh_closed()
+    assert WorkspaceStats.objects.get(pk=workspace_a.pk).trouble == stats.Trouble.NO_OWNER
 
 
 def test_a_workspace_does_not_see_them(workspace_a, workspace_b):
