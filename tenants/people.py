@@ -196,8 +196,8 @@ def _locked_member(tenant: Tenant, user_id: int) -> Membership:
 
 
 def _role_of(tenant: Tenant, user_id: int | None) -> str:
-    """What a person is in the workspace now; empty when nothing."""
-    roles = Membership.objects.filter(tenant=tenant, user_id=user_id or 0).values_list("role", flat=True)
+    """What a person who can sign in is in the workspace now; empty when nothing."""
+    roles = Membership.objects.filter(tenant=tenant, user_id=user_id or 0, user__is_active=True).values_list("role", flat=True)
     return roles.first() or ""
 
 
@@ -217,7 +217,8 @@ def _withdraw_what_is_no_longer_theirs(member: Membership) -> None:
 
 
 def _refuse_last_owner(tenant: Tenant, user_id: int) -> None:
-    if not Membership.objects.filter(tenant=tenant, role=Role.OWNER).exclude(user_id=user_id).exists():
+    others = Membership.objects.filter(tenant=tenant, role=Role.OWNER, user__is_active=True).exclude(user_id=user_id)
+    if not others.exists():
         raise Refused("A workspace keeps at least one owner. Hand it over first, or make somebody else an owner.")
 
 

@@ -206,3 +206,10 @@ def test_who_has_not_confirmed_an_address_is_marked_and_becomes_no_owner(client_
     assert "some@body.example" not in client_owner.get("/w/alpha/members/hand-over/").content.decode()
     with pytest.raises(Refused, match="has not confirmed"):
         people.hand_over(workspace_a, owner.pk, User.objects.get(email="some@body.example").pk)
+
+
+def test_a_link_of_somebody_who_cannot_sign_in_any_more_opens_nothing(owner, workspace_a, person, sign_in):
+    _, link = invitation(workspace_a, owner, "", "owner")
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+    assert sign_in(person(None)).post(link).status_code == 422
+    assert Membership.objects.filter(tenant=workspace_a).count() == 1

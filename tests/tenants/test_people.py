@@ -5,7 +5,7 @@ from django.test import Client
 
 from tenants import people
 from tenants.errors import Refused
-from tenants.models import Membership
+from tenants.models import Membership, User
 from tenants.permissions import IN_WORDS, ROLE_ACTIONS, Role
 
 pytestmark = pytest.mark.django_db
@@ -145,3 +145,10 @@ def test_the_last_owner_is_not_offered_to_leave(client_owner):
     page = client_owner.get("/w/alpha/members/leave/").content.decode()
     assert "its only owner" in page
     assert "Leave workspace" not in page
+
+
+def test_an_owner_who_cannot_sign_in_is_none_to_leave_it_to(owner, person, workspace_a):
+    away = person("owner", workspace_a, email="away@example.org")
+    User.objects.filter(pk=away.pk).update(is_active=False)
+    with pytest.raises(Refused, match="at least one owner"):
+        people.remove(workspace_a, owner.pk, by=owner.pk)
