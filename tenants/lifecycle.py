@@ -97,6 +97,10 @@ def hold(tenant: Tenant, reason: str) -> None:
     """Forbid deletion until `release`; one that is scheduled is called off, so that releasing deletes nothing at once."""
     reason = names.checked_reason(reason)
     with _locked(tenant) as row:
+        if row.status not in Tenant.MADE:
+            raise Refused(f"{row.name} is {row.get_status_display()}: there is nothing to keep.")
+        if row.legal_hold:
+            raise Refused(f"{row.name} is under legal hold already ({row.legal_hold}): release it first.")
         row.legal_hold, row.delete_at = reason, None
 
 

@@ -151,3 +151,10 @@ def test_under_a_hold_the_page_offers_no_deletion(client_owner, workspace_a):
     response = client_owner.get("/w/alpha/settings/delete/", follow=True)
     assert "Court order 12" in response.content.decode()
     assert "Delete in" not in response.content.decode()
+
+
+def test_a_second_hold_does_not_replace_the_first_ones_reason(workspace_a):
+    lifecycle.hold(workspace_a, "Court order 12")
+    with pytest.raises(Refused, match="Court order 12"):
+        lifecycle.hold(workspace_a, "Another")
+    assert Tenant.objects.get(pk=workspace_a.pk).legal_hold == "Court order 12"
