@@ -74,12 +74,6 @@ def held() -> Held:
     return _held(Usage.objects.get(pk=COUNTED))
 
 
-def check(documents: int, size: int) -> None:
-    """Before work starts. Raises Refused when so much more does not fit now."""
-    if refusal := held().refusal(documents, size):
-        raise Refused(refusal)
-
-
 def reserve(size: int) -> None:
     """Take the place of one document, within the transaction that writes it. Raises Refused when there is none."""
     if refusal := _held(Usage.objects.select_for_update().get(pk=COUNTED)).refusal(1, size):
