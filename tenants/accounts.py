@@ -72,7 +72,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
 def _end_other_sessions(request: HttpRequest, user: User, **kwargs: object) -> None:
     """They could not be used any more, as they are bound to the old password; nor shall they be listed as if they could."""
-    end_sessions(user, but=request.session)  # type: ignore[arg-type]
+    end_sessions(user, but=request.session)
 
 
 for _signal in (password_changed, password_set, password_reset):

@@ -18,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends import db
+from django.contrib.sessions.backends.base import SessionBase
 from django.utils import timezone
 
 from tenants.context import public_context
@@ -121,7 +122,7 @@ class SessionStore(db.SessionStore):
 # ---------------------------------------------------------------- what a person sees and ends, in public context
 
 
-def sessions_of(user: User, current: SessionStore) -> list[tuple[Session, bool]]:
+def sessions_of(user: User, current: SessionBase) -> list[tuple[Session, bool]]:
     """Where somebody is signed in, each with whether it is this browser; this one first, then the latest used."""
     here = digest(current.session_key or "")
     rows = Session.objects.filter(user=user, expire_date__gt=timezone.now()).order_by("-seen_at")
@@ -133,7 +134,7 @@ def end_session(user: User, pk: str) -> bool:
     return pk.isalnum() and Session.objects.filter(user=user, pk=pk).delete()[0] > 0
 
 
-def end_sessions(user: User, but: SessionStore | None = None) -> int:
+def end_sessions(user: User, but: SessionBase | None = None) -> int:
     """Sign somebody out everywhere, `but` excepted; how many sessions ended."""
     kept = digest(but.session_key or "") if but else ""
     return Session.objects.filter(user=user).exclude(pk=kept).delete()[0]

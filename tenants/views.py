@@ -150,7 +150,7 @@ def second_factor_required(request: HttpRequest) -> HttpResponse:
 @require_GET
 def sessions(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)  # login_required
-    return render(request, "account/sessions.html", {"sessions": sessions_of(request.user, request.session)})  # type: ignore[arg-type]
+    return render(request, "account/sessions.html", {"sessions": sessions_of(request.user, request.session)})
 
 
 @login_required
@@ -168,7 +168,7 @@ def session_end(request: HttpRequest) -> HttpResponse:
 @require_POST
 def sessions_end_others(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)  # login_required
-    ended = end_sessions(request.user, but=request.session)  # type: ignore[arg-type]
+    ended = end_sessions(request.user, but=request.session)
     messages.success(request, f"Signed out {counted(ended, 'other browser')}.")
     return redirect("sessions")
 
