@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
+from tenants.keys.providers import KeyUnavailable
 from tenants.models import IsolationCheck, Tenant
 from tenants.schemas import head
 from tenants.sweeping import provisioned
@@ -226,9 +227,12 @@ def test_an_error_of_ours_is_inconclusive_and_not_silent(monkeypatch: pytest.Mon
     assert "secret" not in str(check.counts)
 
 
-def test_canaries_that_cannot_be_made_are_a_failed_control(monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant) -> None:
+@pytest.mark.parametrize("error", [Refused("no sandbox"), KeyUnavailable("no key")])
+def test_canaries_that_cannot_be_made_are_a_failed_control(
+    monkeypatch: pytest.MonkeyPatch, workspace_a: Tenant, error: Exception
+) -> None:
     def refuse(tenant: Tenant) -> None:
-        raise Refused("no sandbox")
+        raise error
 
     monkeypatch.setattr(verifying.canaries, "ensure", refuse)
     check = verifying.verify_isolation([workspace_a])

@@ -19,6 +19,7 @@ from django.utils import timezone
 from tenants import notices, stats
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key
+from tenants.keys.providers import KeyUnavailable
 from tenants.locks import alone_with
 from tenants.models import IsolationCheck, Tenant
 from tenants.schemas import is_behind, is_open
@@ -154,8 +155,8 @@ def _compare(check: IsolationCheck, found: Findings, per_workspace: int, on_prog
 def _canary(tenant: Tenant, found: Findings, whose: str) -> Canary | None:
     try:
         return canaries.ensure(tenant)
-    except Refused as refusal:
-        logger.warning("isolation: no canaries in %s: %s", tenant.pk, refusal)
+    except (Refused, KeyUnavailable) as error:  # one workspace without its key must not end the checks of others
+        logger.warning("isolation: no canaries in %s: %s", tenant.pk, error)
         found.control("canaries", "", False, f"the canaries of {whose} could not be made")
         return None
 
@@ -166,13 +167,16 @@ def _advance(check_id: UUID, done: int) -> bool:
     return bool(rows.update(steps_done=done, seen_at=timezone.now()))
 
 
+def _verdict(leaks: list[dict[str, str]], controls: list[dict[str, str]], *, compared: bool) -> State:
+    if leaks:
+        return State.LEAKS
+    if controls:
+        return State.INCONCLUSIVE
+    return State.PASSED if compared else State.ALONE
+
+
 def _finish(check: IsolationCheck, found: Findings, compared: int, begun: float) -> None:
-    if found.leaks:
-        state = State.LEAKS
-    elif found.controls:
-        state = State.INCONCLUSIVE
-    else:
-        state = State.PASSED if compared else State.ALONE
+    state = _verdict(found.leaks, found.controls, compared=bool(compared))
     counts = {
         "by_kind": dict(found.attempts),
         "routes": routes_asked(),
@@ -224,12 +228,7 @@ def _finish_whole(whole_id: UUID) -> None:
         controls += [control for control in part.controls if control not in controls]
         if part.state in (State.INTERRUPTED, State.CANCELLED):
             controls.append({"kind": "check", "route": "", "detail": f"the check of {part.tenant_id} was {part.state}"})
-    if leaks:
-        state = State.LEAKS
-    elif controls:
-        state = State.INCONCLUSIVE
-    else:
-        state = State.PASSED if attempts else State.ALONE
+    state = _verdict(leaks, controls, compared=bool(attempts))
     counts: dict[str, object] = {
         "by_kind": dict(attempts),
         "routes": max((part.counts.get("routes", 0) for part in parts), default=routes_asked()),
