@@ -41,6 +41,8 @@ def erase(tenant: Tenant, *, because_due: bool = False) -> Erased:
 
     Raises Refused where a legal hold forbids it, it is not due any more, or another process is at it.
     """
+    if "operator" not in connections.settings:  # before the key is destroyed: the rest could not follow
+        raise Refused("DB_PASSWORD_OPERATOR: is not set. Set it: erasing a workspace drops its tables and its role.")
     with alone_with(tenant.pk) as alone:
         if not alone:
             raise Refused(f"{tenant.name} is being erased already.")

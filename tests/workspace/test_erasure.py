@@ -206,3 +206,11 @@ def test_what_is_kept_while_others_are_erased_stays(doomed, monkeypatch):
     assert Tenant.objects.get(pk=kept[0].pk).status == Tenant.Status.ACTIVE
     assert provider().holds(kept[0].pk)
     assert Tenant.objects.filter(slug__in=["doomed", "other"]).count() == 1
+
+
+def test_without_the_operators_login_nothing_is_begun(doomed, monkeypatch):
+    monkeypatch.delitem(connections.settings, "operator")
+    with pytest.raises(Refused, match="DB_PASSWORD_OPERATOR"):
+        erasure.erase(doomed)
+    assert Tenant.objects.get(pk=doomed.pk).status == Tenant.Status.ACTIVE
+    assert was_made(doomed)
