@@ -41,7 +41,9 @@ def test_a_member_without_one_is_led_to_a_page_that_says_why(strict, client_view
     page = client_viewer.get(response["Location"]).content.decode()
     assert "Alpha" in page
     assert "/accounts/2fa/totp/activate/" in page
-    assert "/accounts/2fa/webauthn/add/" in page
+    add_passkey = "/accounts/2fa/webauthn/add/"
+    assert add_passkey not in page, "over plain HTTP no browser offers one"
+    assert add_passkey in client_viewer.get(response["Location"], secure=True).content.decode()
 
 
 def test_a_part_of_a_page_leads_the_whole_there(strict, client_viewer):
