@@ -167,7 +167,7 @@ def _advance(check_id: UUID, done: int) -> bool:
     return bool(rows.update(steps_done=done, seen_at=timezone.now()))
 
 
-def _verdict(leaks: list[dict[str, str]], controls: list[dict[str, str]], *, compared: bool) -> State:
+def _verdict(leaks: list[dict[str, str]], controls: list[dict[str, str]], *, compared: bool) -> IsolationCheck.State:
     if leaks:
         return State.LEAKS
     if controls:
