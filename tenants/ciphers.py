@@ -7,19 +7,26 @@ another row, column or workspace does not open. Not protected: replaying an olde
 
 import hashlib
 import hmac
+import os
 import secrets
 import struct
+from collections.abc import Callable
+from functools import cached_property
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tenants.context import current_tenant
-from tenants.keys.keyring import derive, keyring, length_prefixed, provider
-from tenants.keys.providers import NONCE_BYTES
+from tenants.keys.keyring import derive, expand, keyring, provider
+from tenants.keys.messages import allowance
+from tenants.keys.providers import NONCE_BYTES, length_prefixed
 
 HEADER = struct.Struct(">BBI")
 FORMAT, AES_256_GCM = 1, 1
+BODY = HEADER.size + NONCE_BYTES  # where the ciphertext begins
+LENGTH = struct.Struct(">I").pack
+RESERVE = 64  # messages a loop over many rows takes from the key's allowance at a time
 OVERHEAD = HEADER.size + NONCE_BYTES + 16  # bytes a ciphertext is longer than its plaintext
 
 
@@ -32,28 +39,36 @@ class Cipher:
 
     def __init__(self, tenant: UUID, purpose: str) -> None:
         self.tenant, self.purpose = tenant, purpose
-        self.version = keyring.current_version(tenant)
         self._tenant = tenant.bytes
         self._aead: dict[int, AESGCM] = {}
         self._begun: dict[tuple[bytes, tuple[str, ...]], bytes] = {}
 
-    def _key(self, version: int) -> AESGCM:
+    @cached_property
+    def version(self) -> int:
+        """What is encrypted under: asked when the first value is, since who only reads need not know."""
+        return keyring.current_version(self.tenant)
+
+    def aead(self, version: int) -> AESGCM:
         if version not in self._aead:
             self._aead[version] = AESGCM(keyring.subkey(self.tenant, version, self.purpose))
         return self._aead[version]
 
-    def _bound(self, header: bytes, context: tuple[str, ...]) -> bytes:
-        """Header, tenant and context, length-prefixed; all but the last part is the same for every row of a column."""
+    def bound_before(self, header: bytes, context: tuple[str, ...]) -> bytes:
+        """Header, tenant and all of the context but its last part, length-prefixed: the same for every row of a column."""
         common = (header, context[:-1])
         begun = self._begun.get(common)
         if begun is None:
             begun = length_prefixed(header, self._tenant, *[part.encode() for part in context[:-1]])
             self._begun[common] = begun
-        return begun + length_prefixed(context[-1].encode())
+        return begun
+
+    def _bound(self, header: bytes, context: tuple[str, ...]) -> bytes:
+        return self.bound_before(header, context) + length_prefixed(context[-1].encode())
 
     def encrypt(self, context: tuple[str, ...], plaintext: bytes) -> bytes:
+        allowance.take(self.tenant, self.version)
         header, nonce = HEADER.pack(FORMAT, AES_256_GCM, self.version), secrets.token_bytes(NONCE_BYTES)
-        return header + nonce + self._key(self.version).encrypt(nonce, plaintext, self._bound(header, context))
+        return header + nonce + self.aead(self.version).encrypt(nonce, plaintext, self._bound(header, context))
 
     def decrypt(self, context: tuple[str, ...], blob: bytes) -> bytes:
         header = blob[: HEADER.size]
@@ -62,9 +77,63 @@ class Cipher:
             if (layout, algorithm) != (FORMAT, AES_256_GCM):
                 raise Tampered(f"unknown format at {context}")
             body = HEADER.size + NONCE_BYTES
-            return self._key(version).decrypt(blob[HEADER.size : body], blob[body:], self._bound(header, context))
+            return self.aead(version).decrypt(blob[HEADER.size : body], blob[body:], self._bound(header, context))
         except (InvalidTag, struct.error, ValueError) as error:
             raise Tampered(f"the value at {context} does not open") from error
+
+
+class ColumnCipher:
+    """The same for many values of one column: what their rows have in common is made once.
+
+    Layout and binding are Cipher's, of ("table", "column", str(pk)); one way opens what the other wrote.
+    """
+
+    def __init__(self, cipher: Cipher, table: str, column: str) -> None:
+        self._cipher, self._place = cipher, (table, column)
+        self._opens: dict[bytes, tuple[Callable[..., bytes], bytes]] = {}  # by header: decrypt, beginning of what is bound
+        self._seals: tuple[bytes, Callable[..., bytes], bytes] | None = None
+        self._reserve = 0
+
+    def encrypt(self, pk: object, plaintext: bytes) -> bytes:
+        if not self._reserve:
+            allowance.take(self._cipher.tenant, self._cipher.version, RESERVE)
+            self._reserve = RESERVE
+        self._reserve -= 1
+        header, encrypt, begun = self._seals or self._begin()
+        row = str(pk).encode()
+        nonce = os.urandom(NONCE_BYTES)  # one at a time: a store of them would be used twice after a fork
+        return header + nonce + encrypt(nonce, plaintext, begun + LENGTH(len(row)) + row)
+
+    def decrypt(self, pk: object, blob: bytes) -> bytes:
+        header = blob[: HEADER.size]
+        opens = self._opens.get(header)
+        if opens is None:  # the first of its key version: checked and kept
+            context = (*self._place, str(pk))
+            plaintext = self._cipher.decrypt(context, blob)
+            self._opens[header] = (
+                self._cipher.aead(HEADER.unpack(header)[2]).decrypt,
+                self._cipher.bound_before(header, context),
+            )
+            return plaintext
+        row = str(pk).encode()
+        try:
+            return opens[0](blob[HEADER.size : BODY], blob[BODY:], opens[1] + LENGTH(len(row)) + row)
+        except (InvalidTag, ValueError) as error:
+            raise Tampered(f"the value at {(*self._place, str(pk))} does not open") from error
+
+    def _begin(self) -> tuple[bytes, Callable[..., bytes], bytes]:
+        version = self._cipher.version
+        header = HEADER.pack(FORMAT, AES_256_GCM, version)
+        self._seals = header, self._cipher.aead(version).encrypt, self._cipher.bound_before(header, (*self._place, ""))
+        return self._seals
+
+
+def version_of(blob: bytes) -> int:
+    """Under which version of the workspace's key a value was encrypted. Raises Tampered."""
+    try:
+        return int(HEADER.unpack(blob[: HEADER.size])[2])
+    except struct.error:
+        raise Tampered("a value lacks its header") from None
 
 
 def cipher(purpose: str) -> Cipher:
@@ -75,10 +144,9 @@ def cipher(purpose: str) -> Cipher:
 def seed(purpose: str, *parts: str) -> bytes:
     """32 bytes that only this workspace's key yields for these parts: the key of a PRF, never of a cipher.
 
-    Taken from the first key version, so that it outlives a rotation of the workspace key.
+    Comes from the first key version, and outlives a rotation and the end of that version (keyring.seed_roots).
     """
-    tenant = current_tenant().id
-    return derive(keyring.subkey(tenant, 1, purpose), b"seed", *[part.encode() for part in parts])
+    return expand(keyring.seed_root(current_tenant().id, purpose), b"seed", *[part.encode() for part in parts])
 
 
 def digest(purpose: str, value: str) -> bytes:

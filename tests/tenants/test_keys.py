@@ -58,6 +58,7 @@ def test_pending_keys_are_listed_until_activated_and_destroyed_keys_are_gone(key
     assert [found for found, _ in keystore.pending()] == [tenant]
     keystore.activate(tenant)
     assert list(keystore.pending()) == []
+    (keystore.directory / f".{tenant}.0123456789abcdef").write_text("of a process that was killed while it wrote")
     keystore.destroy(tenant)
     assert not keystore.holds(tenant)
     assert list(keystore.directory.iterdir()) == []
@@ -84,7 +85,7 @@ def test_the_database_holds_only_wrapped_keys(workspace_a):
     row = TenantKey.objects.get(tenant=workspace_a)
     key = provider()._read(str(workspace_a.id))
     assert key not in bytes(row.wrapped)
-    assert len(row.wrapped) == 12 + 32 + 16
+    assert len(row.wrapped) == 6 + 12 + 32 + 16
 
 
 @pytest.mark.django_db
