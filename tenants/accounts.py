@@ -9,9 +9,12 @@ from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import redirect
 
+from tenants import seals
 from tenants.ciphers import InstallationCipher
 from tenants.limits import lock_left, too_many
 from tenants.models import User
@@ -23,6 +26,9 @@ WAYS = {
     "mfa_reauthenticate": "Use a code",
     "mfa_reauthenticate:webauthn": "Use a passkey",
 }
+
+
+NOT_SEALED = "You cannot sign in: your account was changed outside of Cloister. Tell whoever runs this installation."
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -46,6 +52,35 @@ class AccountAdapter(DefaultAccountAdapter):
         except ValidationError:
             wait = max(settings.SIGN_IN_FAILURES_SECONDS, lock_left(request, credentials))
             raise ImmediateHttpResponse(too_many(request, wait)) from None
+
+    # Somebody whose rows were not all written by Cloister (tenants/seals.py) does not sign in, in whatever way.
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
+        user = super().authenticate(request, **credentials)
+        if isinstance(user, User) and not seals.person_stands(user):
+            self.authentication_failed(request, **credentials)
+            return None
+        return user
+
+    def pre_login(self, request: HttpRequest, user: User, **kwargs: Any) -> HttpResponseBase | None:
+        """By other means than a password: a passkey, single sign-on, a link."""
+        if not seals.person_stands(user):
+            messages.error(request, NOT_SEALED)
+            return redirect(settings.LOGIN_URL)
+        response: HttpResponseBase | None = super().pre_login(request, user, **kwargs)
+        return response
+
+    def login(self, request: HttpRequest, user: User) -> None:
+        """At the end of all of them: a second factor may have been planted since the first."""
+        if not seals.person_stands(user):
+            messages.error(request, NOT_SEALED)
+            raise ImmediateHttpResponse(redirect(settings.LOGIN_URL))
+        super().login(request, user)
+
+    def send_password_reset_mail(self, user: User, email: str, context: dict[str, Any]) -> None:
+        """To an address that is theirs; nothing tells whoever asked."""
+        if seals.person_stands(user):
+            super().send_password_reset_mail(user, email, context)
 
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, str]]:
         return [

@@ -11,7 +11,9 @@ class TenantsConfig(AppConfig):
             housekeeping,  # noqa: F401 - registers its sweeper
             provisioning,  # noqa: F401 - registers its task and its sweeper
             roles,
+            seals,
             second_factor,  # noqa: F401 - hears of second factors that are set up
         )
 
         roles.connect(self)
+        seals.watch()

@@ -11,7 +11,7 @@ from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
-from tenants.ciphers import cipher
+from tenants.ciphers import ColumnCipher, cipher
 
 
 class Ciphertext(bytes):
@@ -77,13 +77,16 @@ class EncryptedField(models.BinaryField):
 
     def reader(self) -> Callable[[Any, Any], Any]:
         """For many rows: `read(pk, ciphertext)` with the cipher taken once, for the current workspace."""
-        taken, table, column = cipher(self.purpose), self.model._meta.db_table, str(self.column)
-        return lambda pk, value: self.unpack(taken.decrypt((table, column, str(pk)), value))
+        decrypt, unpack = self._of_column().decrypt, self.unpack
+        return lambda pk, value: unpack(decrypt(pk, value))
 
-    def writer(self) -> Callable[[Any, Any], Ciphertext]:
+    def writer(self) -> Callable[[Any, Any], bytes]:
         """For many rows written past the ORM: `write(pk, value)` with the cipher taken once."""
-        taken, table, column = cipher(self.purpose), self.model._meta.db_table, str(self.column)
-        return lambda pk, value: Ciphertext(taken.encrypt((table, column, str(pk)), self.pack(value)))
+        encrypt, pack = self._of_column().encrypt, self.pack
+        return lambda pk, value: encrypt(pk, pack(value))
+
+    def _of_column(self) -> ColumnCipher:
+        return ColumnCipher(cipher(self.purpose), self.model._meta.db_table, str(self.column))
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Ciphertext | None:
         return None if value is None else Ciphertext(value)

@@ -7,7 +7,7 @@ tenant that the job names (worker.py). The database is the truth: what Redis los
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -151,6 +151,30 @@ def held(queue_name: str = "ingest") -> frozenset[str]:
     return frozenset(key.removeprefix(prefix) for key in (*waiting, *running))
 
 
+def forget(job_ids: Collection[str]) -> int:
+    """Take these jobs of the current workspace out of Redis, unless they run; how many there were.
+
+    What runs finds its work gone, and RQ forgets it RESULT_SECONDS later.
+    """
+    keys, removed = {job_key(job_id, current_tenant().id) for job_id in job_ids}, 0
+    for queue in queues():
+        client, started = queue.connection, queue.started_job_registry.key
+        keys -= {member.decode().partition(":")[0] for member in client.zrange(started, 0, -1)}
+        queued = keys.intersection(queue.get_job_ids())
+        with client.pipeline() as pipeline:
+            for key in queued:
+                pipeline.lrem(queue.key, 0, key)
+            for registry in (queue.failed_job_registry, queue.finished_job_registry):
+                if keys:
+                    pipeline.zrem(registry.key, *keys)
+            pipeline.execute()
+    if keys:
+        client = queues()[0].connection
+        removed = client.delete(*(f"rq:job:{key}" for key in keys))
+        client.delete(*(f"rq:{kind}:{key}" for key in keys for kind in ("results", "executions")))
+    return removed
+
+
 def forget_workspace(tenant: UUID) -> int:
     """Take every job of a workspace out of Redis, in whatever state, with what RQ kept about it; how many there were."""
     removed, prefix = 0, job_key("", tenant)
@@ -167,6 +191,11 @@ def forget_workspace(tenant: UUID) -> int:
         client.delete(key)
         removed += key.startswith(b"rq:job:")
     return removed
+
+
+def count_workspace(tenant: UUID) -> int:
+    """How many jobs of a workspace Redis knows, in whatever state."""
+    return sum(1 for _ in queues()[0].connection.scan_iter(match=f"rq:job:{job_key('', tenant)}*", count=1000))
 
 
 def worker_is_alive(name: str | None) -> bool:

@@ -6,12 +6,16 @@ workspace.erasure's.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
 
 from tenants import names, notices
+from tenants.acting import actor
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
 from tenants.models import Tenant
 
@@ -34,12 +38,14 @@ def rename(tenant: Tenant, name: str) -> None:
     name = names.of_workspace(name)
     with _locked(tenant) as row:
         row.name = name
+        record(Event.RENAMED, row)
 
 
 def require_second_factor(tenant: Tenant, wanted: bool) -> None:
     """From the next request on, who has none is led to setting one up."""
     with _locked(tenant) as row:
         row.require_mfa = wanted
+        record(Event.SECOND_FACTOR, row, required=wanted)
 
 
 def suspend(tenant: Tenant, reason: str) -> None:
@@ -49,6 +55,7 @@ def suspend(tenant: Tenant, reason: str) -> None:
         if row.status != Tenant.Status.ACTIVE:
             raise Refused(f"{row.name} is {row.get_status_display()}: only an active workspace can be suspended.")
         row.status, row.suspended_at, row.suspension = Tenant.Status.SUSPENDED, timezone.now(), reason
+        record(Event.SUSPENDED, row, by=replace(actor(), reason=reason))
     notices.tell_owners(
         tenant,
         f"{tenant.name} is suspended",
@@ -63,6 +70,7 @@ def resume(tenant: Tenant) -> None:
         if row.status != Tenant.Status.SUSPENDED:
             raise Refused(f"{row.name} is not suspended.")
         row.status, row.suspended_at, row.suspension = Tenant.Status.ACTIVE, None, ""
+        record(Event.RESUMED, row)
     notices.tell_owners(tenant, f"{tenant.name} is resumed", f"The workspace {tenant.name} can be used again.\n")
 
 
@@ -76,6 +84,7 @@ def schedule_deletion(tenant: Tenant, days: int) -> None:
         if row.legal_hold:
             raise Refused(f"{row.name} must be kept ({row.legal_hold}): staff have to release it first.")
         row.delete_at = timezone.now() + timedelta(days=days)
+        record(Event.DELETION_SCHEDULED, row, on=row.delete_at.date().isoformat())
     notices.tell_owners(
         tenant,
         f"{tenant.name} will be deleted on {tenant.delete_at:%d %B %Y}",
@@ -90,6 +99,7 @@ def keep(tenant: Tenant) -> None:
         if row.delete_at is None:
             raise Refused(f"{row.name} is not scheduled to be deleted.")
         row.delete_at = None
+        record(Event.KEPT, row)
     notices.tell_owners(tenant, f"{tenant.name} is kept", f"The workspace {tenant.name} will not be deleted after all.\n")
 
 
@@ -102,6 +112,7 @@ def hold(tenant: Tenant, reason: str) -> None:
         if row.legal_hold:
             raise Refused(f"{row.name} is under legal hold already ({row.legal_hold}): release it first.")
         row.legal_hold, row.delete_at = reason, None
+        record(Event.HELD, row, by=replace(actor(), reason=reason))
 
 
 def release(tenant: Tenant) -> None:
@@ -109,6 +120,7 @@ def release(tenant: Tenant) -> None:
         if not row.legal_hold:
             raise Refused(f"{row.name} is not held.")
         row.legal_hold = ""
+        record(Event.RELEASED, row)
 
 
 def begin_erasure(tenant: Tenant, *, because_due: bool = False) -> None:

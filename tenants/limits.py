@@ -40,14 +40,22 @@ def take(action: str, subject: object, rate: tuple[int, int]) -> int:
     window = int(now // seconds)
     key = f"limit:{action}:{subject}:{window}"
     try:
-        cache.add(key, 0, seconds)
-        used = cache.incr(key)
+        used = _increased(key, seconds)
     except RedisError:
         logger.warning("no rate limit for %s: Redis is away", action)
         return 0
     except ValueError:  # forgotten between the two lines, as a full Redis may
         return 0
     return 0 if used <= most else math.ceil((window + 1) * seconds - now)
+
+
+def _increased(key: str, seconds: int) -> int:
+    """Raises ValueError where the key is forgotten as soon as it is made."""
+    try:
+        return cache.incr(key)  # on the way of every search: what is there is not made again
+    except ValueError:
+        cache.add(key, 0, seconds)
+        return cache.incr(key)
 
 
 def limited(action: str, method: str = "POST") -> Callable[[View], View]:

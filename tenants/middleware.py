@@ -6,11 +6,13 @@ Everything in between (sessions, sign-in, CSRF) runs in public context.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, cast
 
 from allauth.core.internal.httpkit import get_client_ip
 from django.conf import settings
+from django.contrib.auth.middleware import AuthenticationMiddleware, get_user
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.core.exceptions import PermissionDenied
@@ -25,12 +27,15 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import render
-from django.urls import get_script_prefix, set_script_prefix, set_urlconf
+from django.urls import get_script_prefix, reverse, set_script_prefix, set_urlconf
+from django.utils.functional import SimpleLazyObject
 
-from tenants import schemas, second_factor, staff_access, stats
+from tenants import acting, alarms, erasures, libraries, schemas, seals, second_factor, staff_access, stats, witness
 from tenants.context import public_context
 from tenants.database import connection
-from tenants.models import Domain, Membership, StaffAccess, Tenant
+from tenants.keys import presence
+from tenants.keys.keyring import KeysFrozen, is_frozen
+from tenants.models import Domain, Membership, StaffAccess, Subscription, Tenant, User
 from tenants.permissions import Role
 from tenants.requests import WorkspaceRequest
 from tenants.sessions import in_words
@@ -38,7 +43,8 @@ from tenants.sessions import in_words
 PREFIX = "/w/"
 PUBLIC_ON_OWN_HOSTS = ("/accounts/", "/invitation/", "/health/")  # sign-in happens where the cookie is
 
-STAFF_MAY_POST = ("search", "staff-access-leave")  # a question travels in a body; neither writes anything
+STAFF_MAY_POST = ("search", "search-instant", "search-settled", "staff-access-leave")  # write nothing of staff
+OPEN_WHILE_FROZEN = ("keys", "keys-status", "keys-unfreeze")  # for owners: decrypt nothing
 ASK_SECONDS = 5  # between two looks whether staff may go on reading
 UPGRADE_SECONDS = 30  # after which it is worth trying again
 
@@ -68,11 +74,11 @@ class ResolveTenant:
                 request.path_info = "/" + rest
                 request.META["PATH_INFO"], request.META["SCRIPT_NAME"] = request.path_info, script
         else:
-            tenant_id = Domain.objects.filter(domain=host).values_list("tenant_id", flat=True).first()
-            if tenant_id is None:
+            domain = Domain.objects.filter(domain=host).first()
+            if domain is None or not seals.stands(domain):
                 return HttpResponseNotFound("Not found\n", content_type="text/plain")
             if not request.path_info.startswith(PUBLIC_ON_OWN_HOSTS):
-                address = {"tenant_id": tenant_id}
+                address = {"tenant_id": domain.tenant_id}
         request.workspace_address = address  # type: ignore[attr-defined]
         request.own_host = host if host not in settings.HOSTS else ""  # type: ignore[attr-defined]  # which a workspace brought
         before = get_script_prefix()
@@ -85,6 +91,7 @@ class ResolveTenant:
             set_script_prefix(before)
             set_urlconf(None)
             connection.return_to_public()
+            alarms.flush()
 
 
 class Sessions(SessionMiddleware):
@@ -102,6 +109,19 @@ class Sessions(SessionMiddleware):
         return response
 
 
+class Authentication(AuthenticationMiddleware):
+    """Django's own; somebody whose row was not written by Cloister (tenants/seals.py) is signed in nowhere."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        super().process_request(request)
+
+        def sealed() -> User | AnonymousUser:
+            found = get_user(request)
+            return found if isinstance(found, User) and seals.stands(found) else AnonymousUser()
+
+        request.user = SimpleLazyObject(sealed)  # type: ignore[assignment]
+
+
 class ActivateTenant:
     """Last. Sets `request.tenant` and `request.membership` and enters the tenant; a non-member gets the same 404 as for
     a workspace that does not exist, an anonymous visitor the sign-in page for either. Where a second factor is required
@@ -113,13 +133,16 @@ class ActivateTenant:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         try:
-            response = self.get_response(request)
+            with acting.acting(acting.SIGNED_OUT):
+                response = self.get_response(request)
+            if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
+                # the body is read after this middleware has returned: each stream enters the tenant itself
+                inside = cast(WorkspaceRequest, request)
+                response.streaming_content = _Body(inside, response.streaming_content)  # type: ignore[arg-type]
         finally:
             connection.set_schema_to_public()
-        if isinstance(response, StreamingHttpResponse) and hasattr(request, "tenant"):
-            # the body is read after this middleware has returned: each stream enters the tenant itself
-            inside = cast(WorkspaceRequest, request)
-            response.streaming_content = _within(inside, response.streaming_content)  # type: ignore[arg-type]
+            if used := request.__dict__.pop("keys_used_of", None):
+                presence.end_using(used)
         if request.headers.get("HX-Request") and _is_shut_out(request) and "HX-Redirect" not in response.headers:
             response.headers["HX-Refresh"] = "true"  # an open page of a workspace closed to this person is loaded anew
         response.headers.setdefault("Cache-Control", "no-store")
@@ -127,6 +150,12 @@ class ActivateTenant:
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:
         if request.workspace_address is None:  # type: ignore[attr-defined]
+            if second_factor.cannot_be_trusted(request):
+                raise Http404
+            if request.user.is_authenticated:
+                acting.become(
+                    acting.person(request.user, "console" if request.path.startswith(second_factor.CONSOLE) else "web")
+                )
             return second_factor.lead(request) if second_factor.is_missing_outside(request) else None
         user = request.user
         if not user.is_authenticated:
@@ -140,18 +169,31 @@ class ActivateTenant:
                 **request.workspace_address,  # type: ignore[attr-defined]
             )
             .select_related("tenant")
-            .annotate(has_staff_accesses=staff_access.any_open())
+            .annotate(
+                has_staff_accesses=staff_access.any_open(),
+                has_libraries=libraries.subscribes(),
+                is_library=libraries.is_one(),
+            )
             .first()
         )
         membership: Membership | None = found
-        access = None
+        if found is not None and not seals.standing([found]):
+            membership = None
+        access = subscription = None
         if membership is None:
-            access, membership = _as_staff(request)
-        if (access is not None or membership.tenant.require_mfa) and not second_factor.is_in_session(request):
+            access, subscription, membership = _as_guest(request)
+        needs_factor = access is not None or membership.tenant.require_mfa
+        if subscription is not None:
+            needs_factor = libraries.needs_second_factor(subscription)
+        if needs_factor and not second_factor.is_in_session(request):
             return second_factor.lead(request)
         if access is not None:
             _refuse_changes(request)
-        if closed := _closed(request, membership.tenant):
+        presence.begin_using(membership.tenant_id)  # before it is asked whether it is open: a freeze waits for the end
+        request.keys_used_of = membership.tenant_id  # type: ignore[attr-defined]
+        if closed := _closed(request, membership):
+            if subscription is not None:  # why it is closed is its members' alone
+                raise Http404
             return closed
         if access is None:
             if request.resolver_match is None or request.resolver_match.url_name != "presence":  # a page left open is no work
@@ -160,9 +202,26 @@ class ActivateTenant:
             raise Http404
         inside = cast(WorkspaceRequest, request)
         inside.staff_access, inside.has_staff_accesses = access, found is not None and found.has_staff_accesses
+        inside.subscription, inside.is_library = subscription, found is not None and found.is_library
+        inside.has_libraries = found is not None and found.has_libraries
         inside.membership, inside.tenant = membership, membership.tenant
+        if subscription is not None:
+            acting.become(libraries.reader(user, subscription))
+        else:
+            acting.become(acting.person(user) if access is None else acting.person(user, "staff view", access.reason))
         connection.set_tenant(membership.tenant)
         return None
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Frozen while the request was under way."""
+        if not isinstance(exception, KeysFrozen) or not hasattr(request, "tenant"):
+            return None
+        connection.set_schema_to_public()
+        tenant = request.tenant
+        del request.tenant
+        if request.subscription is not None:  # type: ignore[attr-defined]
+            return HttpResponseNotFound("Not found\n", content_type="text/plain")
+        return _frozen(request, tenant, can_own=request.membership.can_own)  # type: ignore[attr-defined]
 
 
 def outside(request: HttpRequest) -> str:
@@ -174,15 +233,20 @@ def _is_shut_out(request: HttpRequest) -> bool:
     return getattr(request, "workspace_address", None) is not None and not hasattr(request, "tenant")
 
 
-def _as_staff(request: HttpRequest) -> tuple[StaffAccess, Membership]:
-    """The access that lets somebody in who is no member, and a viewer's membership that is never stored.
+def _as_guest(request: HttpRequest) -> tuple[StaffAccess | None, Subscription | None, Membership]:
+    """What lets somebody in who is no member, and a viewer's membership that is never stored.
 
-    It names nobody, so that nothing a former membership left behind opens a restricted collection.
+    It names nobody, so that nothing a former membership left behind opens a restricted collection. A reader of a library gets
+    past here to what READERS_MAY lists alone: any other address is for them below a workspace that does not exist.
     """
-    access = staff_access.find(request.user, Q(**request.workspace_address))  # type: ignore[arg-type, attr-defined]
-    if access is None:
-        raise Http404
-    return access, Membership(tenant=access.tenant, role=Role.VIEWER)
+    user, where = cast(User, request.user), Q(**request.workspace_address)  # type: ignore[attr-defined]
+    if access := staff_access.find(user, where):
+        return access, None, Membership(tenant=access.tenant, role=Role.VIEWER)
+    match = request.resolver_match
+    if match is not None and request.method in libraries.READERS_MAY.get(match.url_name or "", ()):
+        for subscription in libraries.readable(user, where):
+            return None, subscription, libraries.viewer(subscription)
+    raise Http404
 
 
 def _refuse_changes(request: HttpRequest) -> None:
@@ -192,29 +256,74 @@ def _refuse_changes(request: HttpRequest) -> None:
         raise PermissionDenied("You view this workspace as staff: you can search and read, and change nothing.")
 
 
-def _closed(request: HttpRequest, tenant: Tenant) -> HttpResponse | None:
+def _closed(request: HttpRequest, membership: Membership) -> HttpResponse | None:
     """What members see of a workspace that cannot be entered now; None when it can."""
+    tenant = membership.tenant
     if schemas.is_open(tenant):
         return None
+    if erasures.is_erased(tenant.pk):  # whatever an older backup says: the same answer as for one that never was
+        raise Http404
+    if tenant.status != Tenant.Status.SUSPENDED and is_frozen(tenant.pk):
+        match = request.resolver_match
+        if membership.can_own and match is not None and match.url_name in OPEN_WHILE_FROZEN:
+            presence.end_using(request.__dict__.pop("keys_used_of"))  # these pages decrypt nothing
+            return None
+        return _frozen(request, tenant, can_own=membership.can_own)
     suspended = tenant.status == Tenant.Status.SUSPENDED
     template, status = ("workspaces/suspended.html", 403) if suspended else ("workspaces/upgrading.html", 503)
+    if not suspended and not schemas.is_behind(tenant.schema_version):
+        template = "workspaces/erasing_again.html"
     response = render(request, template, {"tenant": tenant}, status=status)
     if not suspended:
         response.headers["Retry-After"] = str(UPGRADE_SECONDS)
     return response
 
 
-def _within(request: WorkspaceRequest, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The body of an answer, read in its workspace. Staff who view one are asked again now and then whether they still may."""
-    connection.set_tenant(request.tenant)
-    asked_at = time.monotonic()
-    try:
-        for piece in pieces:
-            if request.staff_access is not None and time.monotonic() - asked_at > ASK_SECONDS:
-                with public_context():
-                    if not staff_access.goes_on(request.staff_access):
-                        return  # ends before its length: the browser says that the download failed
-                asked_at = time.monotonic()
-            yield piece
-    finally:
-        connection.return_to_public()
+def _frozen(request: HttpRequest, tenant: Tenant, *, can_own: bool) -> HttpResponse:
+    told = witness.record(f"frozen/{tenant.pk}") or {}  # the reason is no secret of the workspace
+    context = {"tenant": tenant, "reason": told.get("reason", "").rstrip("."), "keys_url": reverse("keys") if can_own else ""}
+    return render(request, "workspaces/frozen.html", context, status=503)
+
+
+class _Body:
+    """The body of an answer, read in its workspace, whose keys it uses from before the request ends until it is closed.
+
+    The server closes it in the thread that read it, half read or not at all: nothing is left to the garbage collector, which
+    may come by in the middle of another request. Staff who view a workspace are asked again now and then whether they may.
+    """
+
+    def __init__(self, request: WorkspaceRequest, pieces: Iterable[bytes]) -> None:
+        self._request, self._uses_keys = request, True
+        self._reading = self._read(pieces)
+        presence.begin_using(request.tenant.pk)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._reading
+
+    def _read(self, pieces: Iterable[bytes]) -> Generator[bytes, None, None]:
+        request, asked_at = self._request, time.monotonic()
+        connection.set_tenant(request.tenant)
+        try:
+            for piece in pieces:
+                if is_frozen(request.tenant.pk):
+                    return
+                if request.staff_access is not None and time.monotonic() - asked_at > ASK_SECONDS:
+                    with public_context():
+                        if not staff_access.goes_on(request.staff_access):
+                            return  # ends before its length: the browser says that the download failed
+                    asked_at = time.monotonic()
+                yield piece
+        except KeysFrozen:
+            return
+        finally:
+            self._end_using()
+            connection.return_to_public()
+
+    def close(self) -> None:
+        self._reading.close()
+        self._end_using()
+
+    def _end_using(self) -> None:
+        if self._uses_keys:
+            self._uses_keys = False
+            presence.end_using(self._request.tenant.pk)

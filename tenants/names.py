@@ -46,6 +46,14 @@ def checked_reason(text: str) -> str:
     return line
 
 
+def of_description(text: str) -> str:
+    """What a library holds, as it is stored. Raises Refused."""
+    line = _line(text)
+    if not _can_be_shown(line) or len(line) > REASON_CHARACTERS:
+        raise Refused(f"Describe the library in at most {REASON_CHARACTERS} characters, which can be shown.")
+    return line
+
+
 def validated(check: Callable[[str], str], text: str) -> str:
     """`check` where a form or model cleans: what it refuses is a ValidationError."""
     try:

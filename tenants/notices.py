@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 from django.conf import settings
 from django.core.mail import EmailMessage, get_connection
-from django.db.models import QuerySet
 
-from tenants.models import Tenant, User
+from tenants import seals
+from tenants.models import Membership, Tenant, User
 from tenants.permissions import Role
 from tenants.privacy import describe_exception
 
@@ -20,13 +20,17 @@ logger = logging.getLogger(__name__)
 FAILURES = (OSError, ValueError)  # smtplib's are OSError; ValueError: an address or header that cannot be put into mail
 
 
-def owners_of(tenant: Tenant) -> QuerySet[User]:
-    """Those who can still sign in."""
-    return User.objects.filter(memberships__tenant=tenant, memberships__role=Role.OWNER, is_active=True)
+def owners_of(tenant: Tenant) -> list[User]:
+    """Those who can still sign in. Whoever was made one by SQL is none (tenants/seals.py)."""
+    found = Membership.objects.filter(tenant=tenant, role=Role.OWNER, user__is_active=True).select_related("user")
+    return [member.user for member in found if seals.stands(member) and seals.stands(member.user) and member.role == Role.OWNER]
 
 
-def tell(addresses: Iterable[str], subject: str, words: str) -> bool:
-    """One message each. Whether the mail server took any; what it did not take is logged, and never raised."""
+def tell(addresses: Iterable[str], subject: str, words: str, attachment: tuple[str, str] | None = None) -> bool:
+    """One message each, `attachment` (name of a file, its JSON) with it.
+
+    Whether the mail server took any; what it did not take is logged, and never raised.
+    """
     addresses, told = list(addresses), 0
     if not addresses or not settings.MAIL_IS_CONFIGURED:
         return False
@@ -34,7 +38,10 @@ def tell(addresses: Iterable[str], subject: str, words: str) -> bool:
         with get_connection() as server:  # one for all: a server that is away is waited for once
             for address in addresses:
                 try:
-                    EmailMessage(" ".join(subject.split()), words, None, [address], connection=server).send()
+                    message = EmailMessage(" ".join(subject.split()), words, None, [address], connection=server)
+                    if attachment:
+                        message.attach(*attachment, "application/json")
+                    message.send()
                     told += 1
                 except FAILURES as error:
                     logger.warning("a notice was not taken: %s", describe_exception(error))
@@ -43,5 +50,5 @@ def tell(addresses: Iterable[str], subject: str, words: str) -> bool:
     return bool(told)
 
 
-def tell_owners(tenant: Tenant, subject: str, words: str) -> bool:
-    return tell(owners_of(tenant).values_list("email", flat=True), subject, words)
+def tell_owners(tenant: Tenant, subject: str, words: str, attachment: tuple[str, str] | None = None) -> bool:
+    return tell([owner.email for owner in owners_of(tenant)], subject, words, attachment)

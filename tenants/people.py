@@ -1,5 +1,6 @@
 """Who belongs to a workspace: invitations and memberships. Runs in public context; asks nobody for permission."""
 
+from functools import partial
 from typing import Any
 
 from allauth.account.forms import default_token_generator
@@ -13,7 +14,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from tenants import names, notices
+from tenants import names, notices, seals
+from tenants.acting import person
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
 from tenants.models import Invitation, Membership, Tenant, User
 from tenants.permissions import Role, may_grant
@@ -59,13 +63,15 @@ def invitation_of(token: str) -> Invitation | None:
         invitation = Invitation.objects.select_related("tenant", "invited_by").get(pk=signing.Signer(salt=SALT).unsign(token))
     except (signing.BadSignature, Invitation.DoesNotExist, ValueError):
         return None
+    if not (invitation.is_open and seals.stands(invitation) and seals.stands(invitation.tenant)):
+        return None
     return invitation if invitation.is_open and invitation.tenant.status == Tenant.Status.ACTIVE else None
 
 
 def is_invited(email: str) -> bool:
     """Whether some workspace waits for this address."""
     offers = Invitation.objects.filter(email=email, accepted_at=None, expires_at__gt=timezone.now())
-    return bool(email) and offers.filter(tenant__status=Tenant.Status.ACTIVE).exists()
+    return bool(email) and any(map(seals.stands, offers.filter(tenant__status=Tenant.Status.ACTIVE)))
 
 
 def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
@@ -74,7 +80,7 @@ def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
     An earlier open offer to the same address is replaced. Raises Refused.
     """
     email = User.objects.normalize_email(email)
-    if email and Membership.objects.filter(tenant=tenant, user__email=email).exists():
+    if email and any(map(seals.stands, Membership.objects.filter(tenant=tenant, user__email=email))):
         raise Refused(f"{email} is a member already.")
     with transaction.atomic():
         _lock(tenant)
@@ -85,7 +91,18 @@ def invite(tenant: Tenant, email: str, role: str, by: User) -> Invitation:
             _refuse_to_grant(actor, offer.role, "An owner has invited this person as owner: only an owner can change that.")
             offer.delete()
         _refuse_when_full(tenant, with_offers=True)
-        return Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
+        made = Invitation.objects.create(tenant=tenant, email=email, role=Role(role), invited_by=by)
+        record(Event.INVITED, tenant, address=email, role=str(role))
+        return made
+
+
+@transaction.atomic
+def withdraw(tenant: Tenant, invitation: Invitation, *, by: str) -> None:
+    """Take an offer back, as somebody with the role `by` may. Raises Refused."""
+    if not may_grant(by, invitation.role):
+        raise Refused("Only an owner can withdraw the invitation of an owner.")
+    invitation.delete()
+    record(Event.INVITATION_WITHDRAWN, tenant, address=invitation.email, role=invitation.role)
 
 
 def send_link(invitation: Invitation) -> bool:
@@ -105,13 +122,16 @@ def accept(invitation: Invitation, user: User) -> Membership:
     """Single use: the row is locked while it is taken. Raises Refused."""
     _lock(invitation.tenant)
     taken = Invitation.objects.select_for_update().filter(pk=invitation.pk, accepted_at=None).first()
-    if taken is None or not taken.is_open:
+    if taken is None or not seals.stands(taken) or not taken.is_open:
         raise Refused("This invitation has been used or withdrawn, or is out of date. Ask for a new one.")
     if taken.email and taken.email != user.email:
         raise Refused(f"This invitation is for {taken.email}; you are signed in as {user.email}.")
     if not may_grant(_role_of(taken.tenant, taken.invited_by_id), taken.role):
         raise Refused("Whoever made this invitation may no longer do so. Ask for a new one.")
     member = Membership.objects.filter(user=user, tenant_id=taken.tenant_id).first()
+    if member is not None and not seals.stands(member):
+        member.delete()  # planted, which makes nobody a member; the offer does
+        member = None
     if member is not None:
         if taken.email:
             taken.delete()  # made a member otherwise in the meantime; a link stays for whom it was meant
@@ -119,7 +139,9 @@ def accept(invitation: Invitation, user: User) -> Membership:
     _refuse_when_full(taken.tenant, with_offers=False)
     taken.accepted_at = timezone.now()
     taken.save(update_fields=["accepted_at"])
-    return Membership.objects.create(user=user, tenant_id=taken.tenant_id, role=taken.role)
+    joined = Membership.objects.create(user=user, tenant_id=taken.tenant_id, role=taken.role)
+    record(Event.JOINED, taken.tenant, by=person(user), role=taken.role)
+    return joined
 
 
 @transaction.atomic
@@ -131,9 +153,10 @@ def change_role(tenant: Tenant, user_id: int, role: str, *, by: int) -> Membersh
     _refuse_to_grant(actor, role, "Only an owner can make somebody an owner.")
     if member.role == Role.OWNER and role != Role.OWNER:
         _refuse_last_owner(tenant, user_id)
-    member.role = Role(role)
+    before, member.role = member.role, Role(role)
     member.save(update_fields=["role"])
     _withdraw_what_is_no_longer_theirs(member)
+    record(Event.ROLE_CHANGED, tenant, member=member.user.email, role=str(member.role), before=before)
     return member
 
 
@@ -151,12 +174,22 @@ def hand_over(tenant: Tenant, owner_id: int, user_id: int) -> Membership:
     heir.save(update_fields=["role"])
     owner.save(update_fields=["role"])
     _withdraw_what_is_no_longer_theirs(owner)
+    record(Event.HANDED_OVER, tenant, member=heir.user.email)
     return heir
 
 
 @transaction.atomic
 def remove(tenant: Tenant, user_id: int, *, by: int) -> None:
-    """End a membership, as the member `by` may; everybody may end their own. The last owner stays. Raises Refused."""
+    """End a membership, as the member `by` may; everybody may end their own. The last owner stays. Raises Refused.
+
+    What was planted in its place goes too.
+    """
+    _lock(tenant)
+    planted = Membership.objects.filter(tenant=tenant, user_id=user_id).first()
+    if planted is not None and not seals.stands(planted):
+        _refuse_to_grant(_role_of(tenant, by), planted.role, "Only an owner can change or remove an owner.")
+        planted.delete()
+        return
     member = _locked_member(tenant, user_id)
     if by != user_id:
         _refuse_to_grant(_role_of(tenant, by), member.role, "Only an owner can change or remove an owner.")
@@ -164,13 +197,42 @@ def remove(tenant: Tenant, user_id: int, *, by: int) -> None:
         _refuse_last_owner(tenant, user_id)
     member.delete()
     Invitation.objects.filter(tenant=tenant, invited_by_id=user_id, accepted_at=None).delete()
+    if by == user_id:
+        record(Event.LEFT, tenant)
+    else:
+        record(Event.REMOVED, tenant, member=member.user.email, role=member.role)
+
+
+def changed_by_staff(tenant: Tenant, user: User, before: str, after: str) -> None:
+    """Write down that the console changed who belongs to a workspace (a role; "" for none), and tell the owners after the
+    commit: who could read everything in it should not come to do so unseen.
+    """
+    if before == after:
+        return
+    event = Event.ROLE_CHANGED if before and after else Event.JOINED if after else Event.REMOVED
+    record(event, tenant, member=user.email, role=after or before, before=before)
+    was, now = (f"{role} in it" if role else "no member" for role in (before, after))
+    words = (
+        f"The staff of this installation changed who belongs to the workspace {tenant.name}: {user.email} was {was}, and is "
+        f"{now} now.\nIf nobody asked them to, ask them why.\n"
+    )
+    transaction.on_commit(partial(notices.tell_owners, tenant, f"Staff changed the members of {tenant.name}", words))
 
 
 def memberships_of(tenant: Tenant) -> QuerySet[Any]:
-    """By address, each with its person and, as `confirmed`, whether they can sign in."""
+    """By address, each with its person and, as `confirmed`, whether they can sign in.
+
+    Also those that were not written by Cloister, which make nobody a member: `seals.stands` tells.
+    """
     proof = EmailAddress.objects.filter(user_id=OuterRef("user_id"), email=OuterRef("user__email"), verified=True)
     found = Membership.objects.filter(tenant=tenant).annotate(confirmed=Exists(proof))
     return found.select_related("user").order_by("user__email")
+
+
+def owners_besides(tenant_id: Any, user_id: int | None) -> list[Membership]:
+    """Owners who can sign in, without one person."""
+    found = Membership.objects.filter(tenant_id=tenant_id, role=Role.OWNER, user__is_active=True).exclude(user_id=user_id or 0)
+    return [member for member in found.select_related("user") if seals.stands(member) and seals.stands(member.user)]
 
 
 def is_confirmed(user: User) -> bool:
@@ -190,15 +252,15 @@ def _lock(tenant: Tenant) -> None:
 def _locked_member(tenant: Tenant, user_id: int) -> Membership:
     _lock(tenant)
     member = Membership.objects.filter(tenant=tenant, user_id=user_id).select_related("user").first()
-    if member is None:
+    if member is None or not seals.stands(member):
         raise NoMember("This person is no member any more.")
     return member
 
 
 def _role_of(tenant: Tenant, user_id: int | None) -> str:
     """What a person who can sign in is in the workspace now; empty when nothing."""
-    roles = Membership.objects.filter(tenant=tenant, user_id=user_id or 0, user__is_active=True).values_list("role", flat=True)
-    return roles.first() or ""
+    found = Membership.objects.filter(tenant=tenant, user_id=user_id or 0, user__is_active=True).select_related("user").first()
+    return found.role if found is not None and seals.stands(found) and seals.stands(found.user) else ""
 
 
 def _refuse_to_grant(actor: str, role: str, words: str) -> None:
@@ -217,8 +279,7 @@ def _withdraw_what_is_no_longer_theirs(member: Membership) -> None:
 
 
 def _refuse_last_owner(tenant: Tenant, user_id: int) -> None:
-    others = Membership.objects.filter(tenant=tenant, role=Role.OWNER, user__is_active=True).exclude(user_id=user_id)
-    if not others.exists():
+    if not owners_besides(tenant.pk, user_id):
         raise Refused("A workspace keeps at least one owner. Hand it over first, or make somebody else an owner.")
 
 

@@ -42,7 +42,11 @@ IN_WORDS: tuple[tuple[str, str], ...] = (
     ("judge", "Upload judgments and judge results"),
     ("run", "Run evaluations"),
     ("manage", "Invite and remove people, change roles, restrict and delete collections, rename the workspace"),
-    ("own", "Make and remove owners, require a second factor, admit staff, delete the workspace"),
+    (
+        "own",
+        "Make and remove owners, require a second factor, admit staff, read the audit log, change and freeze keys, delete the "
+        "workspace",
+    ),
 )
 
 

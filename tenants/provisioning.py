@@ -8,7 +8,9 @@ the web process asks for a job.
 import hashlib
 import re
 import secrets
+from collections import defaultdict
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -16,13 +18,15 @@ from django.db import IntegrityError, connections, transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
-from tenants import logins, names, roles, schemas
+from tenants import erasures, logins, names, roles, schemas
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.context import public_context
 from tenants.database import connection
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key, task
 from tenants.keys.keyring import provider, wrap_binding
-from tenants.keys.providers import KEY_BYTES
+from tenants.keys.providers import KEY_BYTES, Keystore, named
 from tenants.models import SLUG, Membership, Tenant, TenantKey, User
 from tenants.permissions import Role
 from tenants.sweeping import provisioned, public_sweeper
@@ -66,7 +70,7 @@ def provision(tenant: Tenant) -> None:
     The wrapping key is made only while the row is pending: a lost one is never replaced by a new one. Raises Refused for
     one that is being erased.
     """
-    keys, operator = provider(), connections["operator"]
+    keys, operator, made_now = provider(), connections["operator"], False
     with transaction.atomic(using="operator"):
         row = Tenant.objects.using("operator").select_for_update().get(pk=tenant.pk)
         if row.status == Tenant.Status.ERASING:
@@ -75,11 +79,14 @@ def provision(tenant: Tenant) -> None:
             keys.create(row.pk)
             wrapped = keys.wrap(row.pk, secrets.token_bytes(KEY_BYTES), wrap_binding(row.pk, 1))
             _create_schema(operator, row.schema_name)
-            TenantKey.objects.using("operator").create(tenant_id=row.pk, version=1, wrapped=wrapped)
+            TenantKey.objects.using("operator").create(tenant_id=row.pk, version=1, wrapped=wrapped, provider=keys.name)
             made = {"status": Tenant.Status.ACTIVE, "schema_version": schemas.head()}
             Tenant.objects.using("operator").filter(pk=row.pk).update(**made)
+            made_now = True
     keys.activate(tenant.pk)
     tenant.refresh_from_db(fields=["status", "schema_version"])
+    if made_now:
+        record(Event.CREATED, tenant)
     if schemas.is_open(tenant):
         provisioned(tenant)
 
@@ -181,7 +188,31 @@ def suggest_slug(name: str) -> str:
 
 
 def missing_keys() -> list[Tenant]:
-    """Workspaces whose wrapping key the keystore does not hold: a reason not to start."""
-    keys = provider()
+    """Workspaces of whose wrapping keys a provider lacks one: a reason not to start.
+
+    Those that were erased are none of them: an older backup brought their rows back, and the worker erases them again.
+    """
     with public_context():
-        return [tenant for tenant in Tenant.objects.filter(status__in=Tenant.MADE) if not keys.holds(tenant.id)]
+        made = Tenant.objects.filter(status__in=Tenant.MADE).only("id", "slug")
+        wrapped_by = _providers_of_keys()
+        return [
+            tenant
+            for tenant in made
+            if not erasures.is_erased(tenant.id)
+            and not all(named(name).holds(tenant.id) for name in wrapped_by.get(tenant.id, {settings.KEY_PROVIDER}))
+        ]
+
+
+def _providers_of_keys() -> dict[UUID, set[str]]:
+    """By workspace. Also of a database from before there was a choice, which `prepare` has not migrated yet."""
+    found: dict[UUID, set[str]] = defaultdict(set)
+    with connection.cursor() as cursor:
+        columns = {column.name for column in connection.introspection.get_table_description(cursor, TenantKey._meta.db_table)}
+    keys = TenantKey.objects.all()
+    if "provider" not in columns:
+        for tenant_id in keys.values_list("tenant_id", flat=True):
+            found[tenant_id].add(Keystore.name)
+        return found
+    for tenant_id, name in keys.exclude(state=TenantKey.State.DESTROYED).values_list("tenant_id", "provider").distinct():
+        found[tenant_id].add(name)
+    return found

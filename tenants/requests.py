@@ -3,7 +3,7 @@
 from django.http import HttpRequest
 from django_htmx.middleware import HtmxDetails
 
-from tenants.models import Membership, StaffAccess, Tenant, User
+from tenants.models import Membership, StaffAccess, Subscription, Tenant, User
 
 
 class WorkspaceRequest(HttpRequest):
@@ -11,7 +11,10 @@ class WorkspaceRequest(HttpRequest):
 
     user: User
     tenant: Tenant
-    membership: Membership  # of staff who view: a viewer's, which is never stored
+    membership: Membership  # of staff who view, and of readers of a library: a viewer's, which is never stored
     staff_access: StaffAccess | None  # what lets such staff in
+    subscription: Subscription | None  # what lets such readers in
+    is_library: bool  # said to members
+    has_libraries: bool  # whether the workspace subscribes to any; said to members
     has_staff_accesses: bool  # whether there are any of which the workspace's owners should know
     htmx: HtmxDetails

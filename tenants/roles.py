@@ -27,14 +27,14 @@ LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers silently (NAMEDATALEN - 
 TENANT_READS = {
     "tenants_tenant": (
         "id, slug, name, schema_name, db_role, status, created_at, schema_version, require_mfa, quota_documents, quota_bytes, "
-        "quota_members, suspended_at, suspension, legal_hold, delete_at",
+        "quota_members, suspended_at, suspension, legal_hold, delete_at, erasures_seen, seal",
         "db_role = current_user",
     ),
-    "tenants_domain": ("id, domain, is_primary, tenant_id", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
-    "tenants_membership": ("id, user_id, tenant_id, role", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
+    "tenants_domain": ("id, domain, is_primary, tenant_id, seal", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
+    "tenants_membership": ("id, user_id, tenant_id, role, seal", "tenant_id = (SELECT id FROM public.tenants_tenant)"),
     "tenants_user": ("id, email, name", "id IN (SELECT user_id FROM public.tenants_membership)"),
     "tenants_tenantkey": (
-        "id, tenant_id, version, wrapped, state",
+        "id, tenant_id, version, wrapped, seeds, state, provider",
         "tenant_id = (SELECT id FROM public.tenants_tenant)",
     ),
     "tenants_isolationcheck": (
@@ -220,6 +220,10 @@ def tenant_statements(database: str, schema: str, *, role_exists: bool) -> list[
         f'GRANT "{tenants}" TO "{role}" WITH INHERIT TRUE, SET FALSE',
         f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
         f'GRANT {DML} ON ALL TABLES IN SCHEMA "{schema}" TO "{role}"',
+        # what was done can be added to; of an entry only its encryption can be changed, when the key changes
+        f'REVOKE UPDATE, DELETE ON "{schema}".audit_entry FROM "{role}"',
+        f'GRANT UPDATE (details) ON "{schema}".audit_entry TO "{role}"',
+        f'REVOKE INSERT, DELETE ON "{schema}".audit_head FROM "{role}"',
         # what upgrades bring, which run as the same owner
         f'ALTER DEFAULT PRIVILEGES IN SCHEMA "{schema}" GRANT {DML} ON TABLES TO "{role}"',
         f'REVOKE ALL ON "{schema}".django_migrations FROM "{role}"',

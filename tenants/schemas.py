@@ -17,8 +17,10 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
 
+from tenants import erasures
 from tenants.context import current_tenant
 from tenants.database.schema import SchemaEditor
+from tenants.keys.keyring import is_frozen
 from tenants.models import Tenant
 from tenants.routing import is_tenant_app
 
@@ -78,13 +80,16 @@ def is_behind(version: str) -> bool:
 
 
 def is_open(tenant: Tenant) -> bool:
-    """Whether work in it may go on: neither suspended, nor waiting for an upgrade."""
-    return tenant.status == Tenant.Status.ACTIVE and not is_behind(tenant.schema_version)
+    """Whether work in it may go on: neither suspended, nor frozen, nor waiting for an upgrade or for what was erased to be
+    erased again.
+    """
+    open_by_row = tenant.status == Tenant.Status.ACTIVE and not is_behind(tenant.schema_version)
+    return open_by_row and not is_frozen(tenant.pk) and not erasures.is_behind(tenant)
 
 
 def is_still_open() -> bool:
     """`is_open` of the current workspace as the database has it now: for work that lasts."""
-    now = Tenant.objects.filter(pk=current_tenant().pk).only("status", "schema_version").first()
+    now = Tenant.objects.filter(pk=current_tenant().pk).only("status", "schema_version", "erasures_seen").first()
     return now is not None and is_open(now)
 
 

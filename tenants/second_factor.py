@@ -14,21 +14,36 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from tenants import seals
 from tenants.models import User
 
 FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
 CONSOLE = "/admin/"
 # Changing second factors would open the door for whoever only knows the password; confirming one is the way in.
 OWN_PAGES = "/accounts/2fa/"
+ACCOUNT_PAGES, WAY_OUT = "/accounts/", "/accounts/logout/"
 CONFIRMING = tuple(f"{OWN_PAGES}{page}/" for page in ("authenticate", "reauthenticate", "webauthn/reauthenticate"))
 NEXT = "second_factor_next"  # in the session: where to go on once it is proved
 
 
 def is_in_session(request: HttpRequest) -> bool:
-    """Whether a second factor the person still has was used, or set up as the first, in this session."""
+    """Whether a second factor the person still has was used, or set up as the first, in this session.
+
+    Not when somebody else wrote among their ways to sign in: which of them is theirs cannot be told then.
+    """
     records = get_authentication_records(request, request.user)
     used = [record["id"] for record in records if record["method"] == "mfa"]
-    return bool(used) and Authenticator.objects.filter(user_id=request.user.pk, pk__in=used).exists()
+    if not used or not isinstance(request.user, User):
+        return False
+    theirs = seals.standing_ways(request.user) or ()
+    return any((Authenticator._meta.db_table, pk) in theirs for pk in used)
+
+
+def cannot_be_trusted(request: HttpRequest) -> bool:
+    """Whether this is one of the person's account pages, and what it would show or change was not written by Cloister."""
+    if not request.path.startswith(ACCOUNT_PAGES) or request.path.startswith(WAY_OUT):
+        return False
+    return isinstance(request.user, User) and not seals.ways_stand(request.user)
 
 
 def is_set_up(user: User) -> bool:

@@ -13,7 +13,10 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
-from tenants import names, notices
+from tenants import names, notices, seals
+from tenants.acting import Actor, person
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.models import MINUTES, Membership, StaffAccess, Tenant, User
@@ -36,7 +39,7 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
         raise Refused(f"{tenant.name} is not active: nobody can view it.")
     if Membership.objects.filter(tenant=tenant, user=staff).exists():
         raise Refused(f"You are a member of {tenant.name} already.")
-    if not notices.owners_of(tenant).exists():
+    if not notices.owners_of(tenant):
         raise Refused(f"{tenant.name} has no owner who could be told. Make somebody its owner first.")
     now = timezone.now()
     with transaction.atomic():
@@ -52,6 +55,7 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
             requested_at=now,
             lapses_at=now + LAPSES_AFTER,
         )
+        record(Event.STAFF_ASKED, tenant, by=person(staff, "console", reason), minutes=minutes)
     if not settings.MAIL_IS_CONFIGURED:
         return made
     usable_from = now + timedelta(hours=settings.STAFF_ACCESS_DELAY_HOURS)
@@ -72,6 +76,7 @@ def request(tenant: Tenant, staff: User, reason: str, minutes: int) -> StaffAcce
     return made
 
 
+@transaction.atomic
 def consent(access: StaffAccess, owner: User) -> None:
     """It may be used at once. Raises Refused."""
     if access.staff_id == owner.pk:
@@ -79,13 +84,16 @@ def consent(access: StaffAccess, owner: User) -> None:
     untouched = StaffAccess.objects.open().filter(pk=access.pk, consented_at=None, began_at=None)
     if not untouched.update(consented_by=owner, consented_at=timezone.now()):
         raise Refused("This request cannot be consented to any more. Reload the page to see what became of it.")
+    record(Event.STAFF_CONSENTED, access.tenant, by=person(owner), staff=access.staff_email)
 
 
+@transaction.atomic
 def refuse(access: StaffAccess, owner: User) -> None:
     """It can never be used. Raises Refused once it has been: it can then be ended."""
     untouched = StaffAccess.objects.open().filter(pk=access.pk, began_at=None)
     if not untouched.update(refused_by=owner, refused_at=timezone.now()):
         raise Refused("This request cannot be refused any more. Reload the page to see what became of it.")
+    record(Event.STAFF_REFUSED, access.tenant, by=person(owner), staff=access.staff_email)
 
 
 def end(access: StaffAccess) -> bool:
@@ -101,7 +109,10 @@ def find(user: User, tenants: Q) -> StaffAccess | None:
     if not (user.is_staff and user.is_active):
         return None
     admitting = StaffAccess.objects.admitting().filter(tenants, staff=user, tenant__status__in=Tenant.MADE)
-    return admitting.select_related("tenant").first()
+    for access in admitting.select_related("tenant"):
+        if seals.stands(access) and seals.stands(access.tenant):
+            return access
+    return None
 
 
 def begin(access: StaffAccess) -> bool:
@@ -112,6 +123,7 @@ def begin(access: StaffAccess) -> bool:
     ends_at = now + timedelta(minutes=access.minutes)
     if StaffAccess.objects.open().filter(pk=access.pk, began_at=None).update(began_at=now, ends_at=ends_at):
         access.began_at, access.ends_at = now, ends_at
+        record(Event.STAFF_BEGAN, access.tenant, by=Actor(access.staff_email, "staff view", access.staff_id, access.reason))
         _tell_owners(
             access,
             f"{access.staff_email} (staff) is viewing {access.tenant.name}",
@@ -126,7 +138,8 @@ def begin(access: StaffAccess) -> bool:
 
 def goes_on(access: StaffAccess) -> bool:
     """Whether a view that has begun has not ended since."""
-    return StaffAccess.objects.running().filter(pk=access.pk, staff__is_staff=True, staff__is_active=True).exists()
+    running = StaffAccess.objects.running().filter(pk=access.pk, staff__is_staff=True, staff__is_active=True)
+    return any(seals.stands(found) and seals.stands(found.staff) for found in running.select_related("staff"))
 
 
 def concerning(tenant: Tenant) -> list[StaffAccess]:
@@ -161,6 +174,7 @@ def _tell_owners(access: StaffAccess, subject: str, words: str) -> bool:
 
 def _say_it_ended(access: StaffAccess) -> None:
     with public_context():
+        record(Event.STAFF_ENDED, access.tenant, staff=access.staff_email)
         _tell_owners(
             access,
             f"{access.staff_email} (staff) no longer views {access.tenant.name}",

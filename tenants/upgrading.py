@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import DatabaseError, connections, transaction
 
-from tenants import schemas
+from tenants import roles, schemas
 from tenants.context import workspace
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
@@ -79,6 +79,9 @@ def _upgrade_one(tenant_id: UUID) -> None:
             cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
         with workspace(tenant):  # data steps open and seal under the workspace's key
             schemas.upgrade(operator, tenant.schema_name)
+        with operator.cursor() as cursor:  # new tables may be for less than what a workspace's role gets by default
+            for statement in roles.tenant_statements(operator.settings_dict["NAME"], tenant.schema_name, role_exists=True):
+                cursor.execute(statement)
         Tenant.objects.using("operator").filter(pk=tenant_id).update(schema_version=schemas.head())
 
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.http import urlencode
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from tenants import people, provisioning, second_factor
+from tenants import alarms, libraries, people, provisioning, seals, second_factor
 from tenants.context import public_context
 from tenants.errors import Refused
 from tenants.forms import HandOverForm, InviteForm, JoinForm, RoleForm, WorkspaceForm
@@ -38,11 +38,14 @@ LARGEST_ID = 2**63 - 1  # of a bigint: what is larger is nobody's
 def home(request: HttpRequest) -> HttpResponse:
     """The person's workspaces; straight to the search box when there is just one."""
     assert request.user.is_authenticated  # login_required
-    memberships = list(Membership.objects.filter(user_id=request.user.pk).select_related("tenant").order_by("tenant__name"))
+    found = Membership.objects.filter(user_id=request.user.pk).select_related("tenant").order_by("tenant__name")
+    memberships = seals.standing(found)
     ready = [m for m in memberships if m.tenant.status == Tenant.Status.ACTIVE]
     if len(memberships) == len(ready) == 1 and "all" not in request.GET:
         return redirect(ready[0].tenant.path)
-    return render(request, "home.html", {"memberships": memberships, "can_create": _may_create(request)})
+    searches_many = len(memberships) > 1 or bool(libraries.readable(request.user))
+    context = {"memberships": memberships, "can_create": _may_create(request), "searches_many": searches_many}
+    return render(request, "home.html", context)
 
 
 def _may_create(request: HttpRequest) -> bool:
@@ -71,7 +74,10 @@ def new_workspace(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def opening(request: HttpRequest, slug: str) -> HttpResponse:
     """Waits with progress until the job has made the workspace; POST asks again after a failure."""
-    tenant = get_object_or_404(Tenant, slug=slug, memberships__user_id=request.user.pk)
+    own = get_object_or_404(Membership.objects.select_related("tenant"), tenant__slug=slug, user_id=request.user.pk)
+    if not seals.standing([own]):
+        raise Http404
+    tenant = own.tenant
     if request.method == "POST" and tenant.status == Tenant.Status.FAILED:
         with suppress(Refused):  # somebody else has asked meanwhile
             provisioning.retry(tenant)
@@ -139,7 +145,9 @@ def second_factor_required(request: HttpRequest) -> HttpResponse:
     context = {
         "is_set_up": second_factor.is_set_up(request.user),
         "ways": get_account_adapter(request).second_factors(request.user),
-        "requiring": Membership.objects.filter(user=request.user, tenant__require_mfa=True).select_related("tenant"),
+        "requiring": seals.standing(
+            Membership.objects.filter(user=request.user, tenant__require_mfa=True).select_related("tenant")
+        ),
         "for_console": wanted.startswith(second_factor.CONSOLE),
         "back": urlencode({"next": settings.SECOND_FACTOR_URL}),
     }
@@ -186,10 +194,16 @@ def _members_page(request: WorkspaceRequest, form: InviteForm | None = None, sta
     tenant, own = request.tenant, request.membership
     with public_context():
         memberships = list(people.memberships_of(tenant))
+        valid = {member.pk for member in memberships if seals.stands(member) and seals.stands(member.user)}
         offers = Invitation.objects.filter(tenant=tenant, accepted_at=None, expires_at__gt=timezone.now())
-        invitations = list(offers.select_related("invited_by")) if own.can_manage else []
+        invitations = seals.standing(offers.select_related("invited_by")) if own.can_manage else []
+        alarmed = alarms.open_in(tenant) if own.can_manage else 0
     context = {
-        "memberships": [(member, own.can_manage and may_grant(own.role, member.role)) for member in memberships],
+        "memberships": [
+            (member, member.pk in valid, own.can_manage and may_grant(own.role, member.role)) for member in memberships
+        ],
+        "people": len(valid),
+        "alarmed": alarmed,
         # where mail is sent, only the mail carries the link: that it arrived is what verifies the address
         "invitations": [
             (offer, people.link_of(offer) if may_grant(own.role, offer.role) and not _is_mailed(offer) else "")
@@ -244,9 +258,10 @@ def withdraw(request: WorkspaceRequest, invitation_id: UUID) -> HttpResponseBase
     tenant, own = request.tenant, request.membership
     with public_context():
         offer = get_object_or_404(Invitation, pk=invitation_id, tenant=tenant, accepted_at=None)
-        if not may_grant(own.role, offer.role):
-            raise PermissionDenied("Only an owner can withdraw the invitation of an owner.")
-        offer.delete()
+        try:
+            people.withdraw(tenant, offer, by=own.role)
+        except Refused as refusal:
+            raise PermissionDenied(str(refusal)) from None
     messages.success(request, f"Withdrew the invitation of {offer.email}." if offer.email else "The link no longer works.")
     return redirect("members")
 
@@ -313,8 +328,8 @@ def hand_over(request: WorkspaceRequest) -> HttpResponseBase:
     """Make another member the owner in one's place."""
     own = request.membership
     with public_context():
-        others = people.memberships_of(own.tenant).exclude(pk=own.pk).filter(confirmed=True)
-        form = HandOverForm(request.POST or None, members=list(others))
+        others = seals.standing(people.memberships_of(own.tenant).exclude(pk=own.pk).filter(confirmed=True))
+        form = HandOverForm(request.POST or None, members=others)
         if request.method == "POST" and form.is_valid():
             try:
                 heir = people.hand_over(own.tenant, own.user_id, int(form.cleaned_data["member"]))

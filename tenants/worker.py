@@ -17,9 +17,11 @@ from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
+from tenants import alarms, seals
 from tenants.context import NoTenant, workspace
 from tenants.database import connection
 from tenants.jobs import PUBLIC, queues, registered, worker_is_alive
+from tenants.keys import presence
 from tenants.models import Tenant
 from tenants.privacy import describe_exception
 from tenants.schemas import is_open
@@ -43,13 +45,15 @@ class TenantJob(Job):
             if named == PUBLIC:
                 return run()
             tenant = Tenant.objects.filter(pk=UUID(named)).first()
-            if tenant is None or not is_open(tenant):
-                logger.info("%s is left: its workspace is not open; a sweeper brings it back when it is", self.id)
-                return None
-            with workspace(tenant):
-                return run()
+            with presence.using(UUID(named)):  # before it is asked whether it is open: a freeze waits for the end
+                if tenant is None or not seals.stands(tenant) or not is_open(tenant):
+                    logger.info("%s is left: its workspace is not open; a sweeper brings it back when it is", self.id)
+                    return None
+                with workspace(tenant):
+                    return run()
         finally:
             connection.return_to_public()
+            alarms.flush()
             close_old_connections()
 
     def _execute(self) -> Any:

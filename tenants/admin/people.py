@@ -11,16 +11,18 @@ from allauth.socialaccount.admin import (  # from there: they must be registered
 )
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db import transaction
+from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.utils.html import format_html
 
-from tenants import mail, notices
+from tenants import mail, notices, people, seals
 from tenants.ciphers import Tampered
-from tenants.models import Membership, OutgoingMail, User
+from tenants.models import Membership, OutgoingMail, Tenant, User
 from tenants.permissions import Role
 from tenants.sessions import end_sessions
 
@@ -32,22 +34,25 @@ for stock in (Group, SocialApp, SocialToken, SocialAccount, Authenticator):
 
 def _only_owner_of(user: User) -> bool:
     """Whether some workspace would have no owner without this person."""
-    others = Membership.objects.filter(tenant_id=OuterRef("tenant_id"), role=Role.OWNER).exclude(user=user)
-    return Membership.objects.filter(user=user, role=Role.OWNER).exclude(Exists(others)).exists()
+    return any(map(_is_last, Membership.objects.filter(user=user, role=Role.OWNER)))
 
 
 class KeepsAnOwner(BaseInlineFormSet):
-    """Refuses what would leave a workspace that has an owner without one."""
+    """Refuses what would leave a workspace that has an owner without one who can sign in."""
 
     def clean(self) -> None:
         super().clean()
         if any(self.errors):
             return
         ended = [form.instance for form in self.initial_forms if form.initial["role"] == Role.OWNER and not self._stays(form)]
-        made = {form.instance.tenant_id for form in self.forms if form.cleaned_data and self._stays(form)}
+        made = {
+            form.instance.tenant_id
+            for form in self.forms
+            if form.cleaned_data and self._stays(form) and form.instance.user.is_active
+        }
         for membership in ended:
-            others = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER)
-            if membership.tenant_id not in made and not others.exclude(pk__in=[each.pk for each in ended]).exists():
+            others = people.owners_besides(membership.tenant_id, None)
+            if membership.tenant_id not in made and {each.pk for each in others} <= {each.pk for each in ended}:
                 raise ValidationError(f"{membership.tenant} keeps at least one owner: make somebody else its owner first.")
 
     def _stays(self, form: Any) -> bool:
@@ -65,8 +70,50 @@ class MembershipForm(ModelForm):
 
 
 def _is_last(owner: Membership) -> bool:
-    others = Membership.objects.filter(tenant_id=owner.tenant_id, role=Role.OWNER).exclude(pk=owner.pk)
-    return owner.role == Role.OWNER and not others.exists()
+    """Whether the workspace would have no owner who can sign in; what was planted is none, and can go."""
+    return owner.role == Role.OWNER and seals.stands(owner) and not people.owners_besides(owner.tenant_id, owner.user_id)
+
+
+class PersonForm(UserChangeForm):
+    def clean_email(self) -> str:
+        """An address that somebody else has proved to be theirs is not vouched for a second time."""
+        email = User.objects.normalize_email(self.cleaned_data["email"])
+        theirs = EmailAddress.objects.filter(email=email, verified=True).exclude(user_id=self.instance.pk)
+        if theirs.exists():
+            raise ValidationError(f"{email} belongs to another account.")
+        return email
+
+
+class NewPersonForm(AdminUserCreationForm):
+    clean_email = PersonForm.clean_email
+
+
+class TellsOwners(admin.ModelAdmin):
+    """Memberships changed on its page are written into the workspaces' logs, and their owners are told."""
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: BaseInlineFormSet, change: bool) -> None:
+        if formset.model is not Membership:
+            super().save_formset(request, form, formset, change)
+            return
+        held = {each.pk: each for each in formset.get_queryset().select_related("user", "tenant")}  # as it is before
+        before = {pk: (each.tenant, each.user, each.role) for pk, each in held.items()}
+        super().save_formset(request, form, formset, change)
+        for gone in formset.deleted_objects:
+            people.changed_by_staff(gone.tenant, gone.user, gone.role, "")
+        for made in formset.new_objects:
+            people.changed_by_staff(made.tenant, made.user, "", made.role)
+        for changed, _ in formset.changed_objects:
+            tell_of_change(before[changed.pk], changed)
+
+
+def tell_of_change(before: tuple[Tenant, User, str], now: Membership) -> None:
+    """Of a membership that may have been moved to another workspace or person."""
+    tenant, user, role = before
+    if (tenant.pk, user.pk) == (now.tenant_id, now.user_id):
+        people.changed_by_staff(tenant, user, role, now.role)
+        return
+    people.changed_by_staff(tenant, user, role, "")
+    people.changed_by_staff(now.tenant, now.user, "", now.role)
 
 
 class MembershipInline(admin.TabularInline):
@@ -77,7 +124,8 @@ class MembershipInline(admin.TabularInline):
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin):
+class PersonAdmin(TellsOwners, UserAdmin):
+    form, add_form = PersonForm, NewPersonForm
     list_display = ("email", "name", "is_staff", "is_active", "last_login")
     list_filter = ("is_staff", "is_active")
     search_fields = ("email", "name")
@@ -109,7 +157,9 @@ class PersonAdmin(UserAdmin):
         """Staff vouch for the address, as an invitation would; the console has one kind of staff."""
         obj.is_superuser = obj.is_staff
         super().save_model(request, obj, form, change)
-        EmailAddress.objects.update_or_create(user=obj, primary=True, defaults={"email": obj.email, "verified": True})
+        with transaction.atomic():
+            EmailAddress.objects.filter(user=obj, primary=True).exclude(email=obj.email).delete()
+            EmailAddress.objects.update_or_create(user=obj, email=obj.email, defaults={"primary": True, "verified": True})
 
 
 @admin.register(Membership)
@@ -121,6 +171,18 @@ class MembershipAdmin(admin.ModelAdmin):
     list_select_related = ("user", "tenant")
     search_fields = ("user__email", "tenant__name", "tenant__slug")
     autocomplete_fields = ("user", "tenant")
+
+    def save_model(self, request: HttpRequest, obj: Membership, form: ModelForm, change: bool) -> None:
+        held = Membership.objects.select_related("tenant", "user").filter(pk=obj.pk).first() if change else None
+        super().save_model(request, obj, form, change)
+        if held is None:
+            people.changed_by_staff(obj.tenant, obj.user, "", obj.role)
+        else:
+            tell_of_change((held.tenant, held.user, held.role), obj)
+
+    def delete_model(self, request: HttpRequest, obj: Membership) -> None:
+        super().delete_model(request, obj)
+        people.changed_by_staff(obj.tenant, obj.user, obj.role, "")
 
     def has_delete_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
         return super().has_delete_permission(request, obj) and not (obj is not None and _is_last(obj))

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import Case, F, IntegerField, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Lower
+from django.forms import BaseInlineFormSet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -18,10 +19,12 @@ from django.utils.safestring import SafeString
 
 from tenants import provisioning, staff_access, stats, wording
 from tenants.admin.hostnames import DomainInline
-from tenants.admin.people import MembershipInline
+from tenants.admin.people import MembershipInline, TellsOwners
 from tenants.admin.verbs import VERBS, ReasonForm, ViewForm, possible
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
-from tenants.models import StaffAccess, Tenant, User, WorkspaceStats
+from tenants.models import Domain, StaffAccess, Tenant, User, WorkspaceStats
 from tenants.stats import Trouble
 
 TROUBLE_NOW = Case(
@@ -41,9 +44,9 @@ class InTrouble(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Tenant]) -> QuerySet[Tenant]:
         match self.value():
             case "some":
-                return queryset.filter(trouble_now__gt=0)
+                return queryset.filter(trouble_now__gt=0)  # type: ignore[misc]  # annotated
             case "none":
-                return queryset.filter(trouble_now=0)
+                return queryset.filter(trouble_now=0)  # type: ignore[misc]
         return queryset
 
 
@@ -64,7 +67,7 @@ class Kept(admin.SimpleListFilter):
 
 
 @admin.register(Tenant)
-class WorkspaceAdmin(admin.ModelAdmin):
+class WorkspaceAdmin(TellsOwners):
     list_display = ("name", "slug", "trouble", "state", "documents", "size", "members", "index", "queue", "last_activity")
     list_filter = (InTrouble, "status", Kept)
     ordering = (TROUBLE_NOW.desc(), Lower("name"))
@@ -162,11 +165,24 @@ class WorkspaceAdmin(admin.ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Tenant, form: forms.ModelForm, change: bool) -> None:
         if change:
             obj.save(update_fields=form.changed_data)  # the rest may have changed since the page was loaded
+            if "name" in form.changed_data:
+                record(Event.RENAMED, obj)
+            if limits := {name: getattr(obj, name) for name in form.changed_data if name.startswith("quota_")}:
+                record(Event.QUOTA, obj, **limits)
             stats.mark_due([obj.pk])
             return
         made = provisioning.open_workspace(obj.name, obj.slug, None)
         obj.__dict__.update(made.__dict__)
         messages.info(request, f"{obj.name} is being created; its status becomes active in a moment.")
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: BaseInlineFormSet, change: bool) -> None:
+        super().save_formset(request, form, formset, change)
+        if formset.model is Domain:
+            for words, domains in (("added", formset.new_objects), ("removed", formset.deleted_objects)):
+                for domain in domains:
+                    record(Event.HOSTNAME, form.instance, hostname=domain.domain, change=words)
+            for domain, _ in formset.changed_objects:
+                record(Event.HOSTNAME, form.instance, hostname=domain.domain, change="changed")
 
     def has_delete_permission(self, request: HttpRequest, obj: Tenant | None = None) -> bool:
         return obj is not None and obj.status == Tenant.Status.FAILED  # a real one needs its erasure, not a DELETE

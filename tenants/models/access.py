@@ -5,23 +5,26 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models import Value
 from django.utils import timezone
 
 from tenants import names
 from tenants.models.people import User
+from tenants.models.sealed import Sealed, SealedQuerySet
 from tenants.models.workspaces import Tenant
 from tenants.permissions import ROLE_ACTIONS, Role
 
 MINUTES = (15, 30, 60, 120, 240)  # for which staff may ask to view a workspace
 
 
-class Membership(models.Model):
+class Membership(Sealed):
     """That a person belongs to a workspace, and as what."""
 
     id = models.BigAutoField(primary_key=True)
     user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
     tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="memberships", verbose_name="workspace")
     role = models.CharField(max_length=10, choices=Role, default=Role.VIEWER)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
@@ -46,7 +49,7 @@ def invitation_expiry() -> Any:
     return timezone.now() + timedelta(days=14)
 
 
-class Invitation(models.Model):
+class Invitation(Sealed):
     """An offer to join a workspace, to one address or, without one, to whoever has the link.
 
     Its link is the id signed under SECRET_KEY: the row alone cannot make one.
@@ -60,6 +63,7 @@ class Invitation(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(default=invitation_expiry)
     accepted_at = models.DateTimeField(null=True, editable=False)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created_at"]
@@ -72,7 +76,44 @@ class Invitation(models.Model):
         return self.accepted_at is None and self.expires_at > timezone.now()
 
 
-class StaffAccesses(models.QuerySet["StaffAccess"]):
+class Library(Sealed):
+    """That members of subscribing workspaces may read this one. `tenants.libraries` is the only writer.
+
+    A row and no column of the workspace: what a workspace's own seal covers stays as it is.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.OneToOneField(Tenant, models.CASCADE, related_name="library", verbose_name="workspace")
+    description = models.CharField(max_length=names.REASON_CHARACTERS)  # owners of every workspace read it
+    created_at = models.DateTimeField(default=timezone.now)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
+
+    class Meta:
+        verbose_name_plural = "libraries"
+
+    def __str__(self) -> str:
+        return f"library {self.tenant_id}"
+
+
+class Subscription(Sealed):
+    """That the members of a workspace may read a library. It belongs to the workspace that subscribes."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="subscriptions", verbose_name="workspace")
+    library = models.ForeignKey(Library, models.CASCADE, related_name="subscriptions")
+    created_at = models.DateTimeField(default=timezone.now)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "library"], name="subscription_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant_id} reads {self.library_id}"
+
+
+class StaffAccesses(SealedQuerySet["StaffAccess"]):
     """In SQL what StaffAccess.state says of one row."""
 
     def open(self) -> "StaffAccesses":
@@ -90,13 +131,13 @@ class StaffAccesses(models.QuerySet["StaffAccess"]):
         return self.open().filter(usable | models.Q(began_at__isnull=False))
 
 
-class StaffAccess(models.Model):
+class StaffAccess(Sealed):
     """That a person of the staff asked to view a workspace, and what became of it. Kept as long as the workspace.
 
     `tenants.staff_access` is the only writer. People who are gone leave their address.
     """
 
-    objects = StaffAccesses.as_manager()
+    objects = StaffAccesses.as_manager()  # type: ignore[misc]
 
     class State(models.TextChoices):
         WAITING = "waiting", "waiting for an owner"
@@ -122,6 +163,7 @@ class StaffAccess(models.Model):
     began_at = models.DateTimeField(null=True)
     ends_at = models.DateTimeField(null=True)  # the time box, from its first use
     ended_at = models.DateTimeField(null=True)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
 
     class Meta:
         verbose_name_plural = "staff accesses"

@@ -1,7 +1,7 @@
 """What the isolation self-test (workspace.isolation) found."""
 
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.utils import timezone
@@ -71,3 +71,47 @@ class IsolationCheck(models.Model):
     def controls(self) -> list[dict[str, str]]:
         """What had to be found and was not: as long as there is one, finding nothing elsewhere means nothing."""
         return self.counts.get("controls", [])
+
+
+class PlaintextCheck(models.Model):
+    """One look through everything that is stored of a workspace, for words that nothing may show (workspace.plaintext_map)."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        CLEAN = "clean", "Nothing found"
+        FOUND = "found", "Plaintext found"
+        UNCLASSIFIED = "unclassified", "Not all is classified"
+        INCONCLUSIVE = "inconclusive", "Inconclusive"
+        INTERRUPTED = "interrupted", "Interrupted"
+        CANCELLED = "cancelled", "Cancelled"
+
+    Trigger = IsolationCheck.Trigger
+    UNFINISHED: ClassVar[tuple[State, ...]] = (State.QUEUED, State.RUNNING)
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="plaintext_checks", verbose_name="workspace")
+    trigger = models.CharField(max_length=10, choices=IsolationCheck.Trigger)
+    state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    stage = models.CharField(max_length=100, default="")  # what is looked through now, in words
+    steps = models.PositiveIntegerField(default=0)
+    steps_done = models.PositiveIntegerField(default=0)
+    found = models.PositiveIntegerField(default=0)  # places where a planted word was read, and values that are not encrypted
+    unknown = models.PositiveIntegerField(default=0)  # columns nobody has classified
+    report: Any = models.JSONField(default=dict)  # auditing.Report, without content
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    started_at = models.DateTimeField(null=True)
+    seen_at = models.DateTimeField(default=timezone.now)  # when it last showed progress
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        verbose_name = "plaintext check"
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["tenant", "-created_at"], name="plaintextcheck_newest")]
+
+    def __str__(self) -> str:
+        return f"plaintext check of {self.tenant_id}: {self.state}"
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in self.UNFINISHED

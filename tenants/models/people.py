@@ -7,12 +7,14 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
+from django.db.models import Value
 from django.utils import timezone
 
 from tenants import names
+from tenants.models.sealed import Sealed, SealedQuerySet
 
 
-class UserManager(BaseUserManager["User"]):
+class UserManager(BaseUserManager.from_queryset(SealedQuerySet)):  # type: ignore[misc]
     """People sign in by e-mail, which is stored in lower case so that one person has one account."""
 
     @classmethod
@@ -32,7 +34,7 @@ class UserManager(BaseUserManager["User"]):
         return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(Sealed, AbstractBaseUser, PermissionsMixin):
     """A person, global to the installation. Inside a workspace only `Person` is readable."""
 
     email = models.EmailField("e-mail", unique=True)
@@ -40,6 +42,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_staff = models.BooleanField("staff", default=False, help_text="May use the administration pages.")
     is_active = models.BooleanField("active", default=True)
     date_joined = models.DateTimeField(default=timezone.now, editable=False)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)  # of this row
+    ways_seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)  # of addresses, factors, identities
 
     USERNAME_FIELD = "email"
     EMAIL_FIELD = "email"
@@ -56,6 +60,13 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def get_full_name(self) -> str:
         return self.name or self.email
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        """Permissions come with being staff, which is sealed: rows that would give single ones grant nothing."""
+        return self.is_active and self.is_superuser
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.is_active and self.is_superuser
 
 
 class Person(models.Model):

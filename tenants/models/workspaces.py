@@ -5,10 +5,12 @@ from typing import ClassVar
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models import Value
 from django.utils import timezone
 from django_tenants.models import DomainMixin, TenantMixin
 
 from tenants import names
+from tenants.models.sealed import Sealed
 
 SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?\Z",
@@ -16,7 +18,7 @@ SLUG = RegexValidator(
 )
 
 
-class Tenant(TenantMixin):
+class Tenant(Sealed, TenantMixin):
     """A workspace. Its schema's name is opaque, since PostgreSQL's catalogs show it to every login."""
 
     class Status(models.TextChoices):
@@ -52,6 +54,9 @@ class Tenant(TenantMixin):
         "why it must be kept", max_length=names.REASON_CHARACTERS, default="", db_default="", editable=False
     )
     delete_at = models.DateTimeField(null=True, editable=False)
+    # Bytes of the witness's list of erasures that this database has seen: fewer than there are after a restore.
+    erasures_seen = models.BigIntegerField(default=0, db_default=0, editable=False)
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
 
     class Meta:
         verbose_name = "workspace"
@@ -71,8 +76,10 @@ class Tenant(TenantMixin):
         return f"/w/{self.slug}/"
 
 
-class Domain(DomainMixin):
+class Domain(Sealed, DomainMixin):
     """A hostname that is one workspace's own."""
+
+    seal = models.BinaryField(default=b"", db_default=Value(b""), editable=False)
 
     def __str__(self) -> str:
         return self.domain
@@ -111,26 +118,3 @@ class WorkspaceStats(models.Model):
 
     def __str__(self) -> str:
         return f"stats of {self.tenant_id}"
-
-
-class TenantKey(models.Model):
-    """A version of a workspace's key, wrapped by the key provider. Without the provider's wrapping key it is noise."""
-
-    class State(models.TextChoices):
-        ACTIVE = "active"
-        RETIRED = "retired"
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    tenant = models.ForeignKey(Tenant, models.CASCADE, related_name="keys", verbose_name="workspace")
-    version = models.PositiveIntegerField(default=1)
-    wrapped = models.BinaryField()
-    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    class Meta:
-        constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["tenant", "version"], name="tenantkey_version_once")
-        ]
-
-    def __str__(self) -> str:
-        return f"key {self.version} of {self.tenant_id}"

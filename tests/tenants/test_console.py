@@ -271,3 +271,34 @@ def test_the_last_owner_stays_on_the_other_pages(staff, owner, workspace_a):
     for model in ("membership", "user"):
         assert "delete_selected" not in staff.get(f"/admin/tenants/{model}/").content.decode()
     assert memberships(workspace_a) == {owner.email: "owner"}
+
+
+def test_an_owner_who_cannot_sign_in_is_none_to_leave_it_to(staff, person, owner, workspace_a):
+    """In all three places where the console asks."""
+    away = person("owner", workspace_a, email="away@example.org")
+    away.is_active = False
+    away.save()
+    own = Membership.objects.get(user=owner)
+    assert staff.get(f"/admin/tenants/user/{owner.pk}/delete/").status_code == 403
+    assert staff.get(f"/admin/tenants/membership/{own.pk}/delete/").status_code == 403
+    page = staff.post(
+        f"/admin/tenants/membership/{own.pk}/change/", {"user": owner.pk, "tenant": workspace_a.pk, "role": "viewer"}
+    )
+    assert "keeps at least one owner" in page.content.decode()
+    assert Membership.objects.get(pk=own.pk).role == "owner"
+
+
+def test_an_address_that_is_somebody_elses_is_refused_in_the_form(staff, owner, viewer):
+    from allauth.account.models import EmailAddress
+
+    EmailAddress.objects.create(user=viewer, email="second@example.org", verified=True)
+    inline = {"memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0}
+    given = {"email": "second@example.org", "name": "Owner", "is_active": "on", **inline}
+    page = staff.post(f"/admin/tenants/user/{owner.pk}/change/", given)
+    assert page.status_code == 200
+    assert "belongs to another account" in page.content.decode()
+    # one of one's own becomes the first
+    EmailAddress.objects.create(user=owner, email="third@example.org", verified=True)
+    staff.post(f"/admin/tenants/user/{owner.pk}/change/", {**given, "email": "third@example.org"})
+    assert EmailAddress.objects.get(user=owner).email == "third@example.org"
+    assert EmailAddress.objects.get(user=owner).primary

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as Unreachable
 
 from documents import erasing, figures, jobs, ledger
 from documents.models import Collection, Document
-from search.models import LIVE_INDEX, IndexEntry, Terms
+from search.models import FIRST_INDEX, IndexEntry, Terms
 from tenants import failed_jobs, stats, sweeping
 from tenants.context import workspace
 from tenants.models import IsolationCheck, Tenant, User, WorkspaceStats
@@ -46,7 +46,7 @@ def test_an_ingested_document_is_healthy_and_a_lost_entry_is_trouble(workspace_a
     assert kept.passages == kept.entries == 1
     assert (kept.trouble, kept.trouble_words) == (0, "")
     with workspace(workspace_a):
-        IndexEntry.objects.filter(index_id=LIVE_INDEX).delete()
+        IndexEntry.objects.filter(index_id=FIRST_INDEX).delete()
     hour_passes(workspace_a)
     assert stats.refresh(workspace_a).trouble_words == "Its index has 0 entries for 1 passage."
     with workspace(workspace_a):
@@ -79,7 +79,7 @@ def test_the_index_is_counted_when_it_changed_and_hourly(workspace_a, monkeypatc
     assert len(counted) == 3
     hour_passes(workspace_a)
     with workspace(workspace_a):
-        erasing.delete(document)
+        erasing.erase([document.id])
     kept = stats.refresh(workspace_a)
     assert (kept.ready, kept.passages, kept.unsearchable) == (0, 0, 0)
 

@@ -13,13 +13,14 @@ from django.db import close_old_connections, connection, connections, transactio
 from django.test import Client
 from psycopg import sql
 
+from documents import erasing, trash
 from documents.models import Collection
-from tenants import jobs, logins, provisioning, roles, sweeping, upgrading
+from tenants import erasures, jobs, logins, provisioning, roles, sweeping, upgrading
 from tenants.context import public_context, workspace
 from tenants.database.base import KEPT, ChangesLogin
 from tenants.keys.keyring import keyring
-from tenants.models import Membership, Person, Tenant, WorkspaceStats
-from tests.factories import CollectionFactory
+from tenants.models import Membership, Person, Receipt, Tenant, WorkspaceStats
+from tests.factories import CollectionFactory, DocumentFactory
 from workspace import doctor
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
@@ -342,3 +343,15 @@ def test_a_workspace_that_locks_itself_out_stops_no_other(workspace_a: Tenant, w
     logins.sync(connections["operator"])  # `prepare` repairs it
     sweeping.sweep()
     assert WorkspaceStats.objects.exclude(refreshed_at=None).count() == 2
+
+
+def test_a_document_is_trashed_restored_and_erased(workspace_a: Any) -> None:
+    """Its receipt and what was followed are written in public context: with a connection of another login."""
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        assert trash.trash([document.id], None) == 1
+        assert [each.id for each in trash.restore([document.id])] == [document.id]
+        erased = erasing.erase([document.id])
+        assert erasing.look_for_returned() == 0
+    assert Receipt.objects.get().pk == erased.receipt
+    assert not erasures.is_behind(Tenant.objects.get(pk=workspace_a.pk))

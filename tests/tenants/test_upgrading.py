@@ -1,6 +1,7 @@
 """Upgrading existing workspaces: the same result as migrating, one transaction each, past a failure, from where it ended."""
 
 import json
+import re
 import threading
 from io import StringIO
 
@@ -179,7 +180,8 @@ def test_a_workspace_that_is_behind_asks_to_wait(owner, client_owner, workspace_
 
 def test_older_code_goes_on_with_newer_tables(owner, client_owner, workspace_a):
     """During an upgrade, and after going back to the previous version."""
-    Tenant.objects.filter(pk=workspace_a.pk).update(status="active", schema_version="documents.9999_next search.0001_initial")
+    newer = re.sub(r"documents\.\S+", "documents.9999_next", schemas.head())
+    Tenant.objects.filter(pk=workspace_a.pk).update(status="active", schema_version=newer)
     assert client_owner.get("/w/alpha/").status_code == 200
 
 
