@@ -1,0 +1,93 @@
+"""The screens of the trash: what lies in it, taking it out, erasing it for good. They translate and hold no logic."""
+
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib import messages
+from django.core.paginator import Page as ListPage
+from django.core.paginator import Paginator
+from django.db.models import Count, Sum
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from documents import access, erasing, trash
+from documents.models import Document
+from tenants.errors import Refused
+from tenants.models import Person
+from tenants.permissions import requires
+from tenants.requests import WorkspaceRequest
+from tenants.wording import counted
+
+PER_PAGE = 50
+
+
+@require_GET
+@requires("upload")
+def trash_page(request: WorkspaceRequest) -> HttpResponse:
+    found = access.visible_trash(request.membership).select_related("collection").order_by("-trashed_at", "id")
+    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
+    people = Person.objects.in_bulk([each.trashed_by_id for each in page.object_list if each.trashed_by_id])
+    rows = [(each, people.get(each.trashed_by_id or 0), trash.days_left(each)) for each in page.object_list]
+    held = found.aggregate(size=Sum("size"))["size"] or 0
+    return render(
+        request, "documents/trash.html", {"page": page, "rows": rows, "held": held, "trash_days": settings.TRASH_DAYS}
+    )
+
+
+@require_POST
+@requires("upload")
+def document_restore(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
+    trash.restore([shown.id])
+    if shown.can_be_retried:
+        messages.success(request, f"“{shown.title}” is back. It was not finished: retry it to make it searchable.")
+    else:
+        messages.success(request, f"“{shown.title}” is back, as it was.")
+    return redirect("document", shown.id) if request.POST.get("from") == "trash" else redirect("documents")
+
+
+@require_http_methods(["GET", "POST"])
+@requires("upload")
+def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
+    """From the trash alone: what is erased was out of sight before."""
+    shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
+    if request.method == "POST":
+        title = shown.title
+        return _erase(request, [shown.id], f"“{title}” is erased.")
+    return render(request, "documents/document_erase.html", {"document": shown, "cannot_reach": erasing.cannot_reach()})
+
+
+@require_http_methods(["GET", "POST"])
+@requires("upload")
+def trash_empty(request: WorkspaceRequest) -> HttpResponse:
+    """Erase what the member sees of it."""
+    found = access.visible_trash(request.membership)
+    if request.method == "POST":
+        ids = list(found.values_list("id", flat=True))
+        return _erase(request, ids, f"{counted(len(ids), 'document')} erased." if ids else "The trash is empty already.")
+    there = found.aggregate(documents=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
+    if not there["documents"]:
+        return redirect("trash")
+    return render(request, "documents/trash_empty.html", {"counted": there, "cannot_reach": erasing.cannot_reach()})
+
+
+def _erase(request: WorkspaceRequest, ids: list[UUID], done: str) -> HttpResponse:
+    try:
+        erased = erasing.erase(ids)
+    except Refused as refused:
+        messages.error(request, str(refused))
+        return redirect("trash")
+    return show_receipt(request, erased, done)
+
+
+def show_receipt(request: WorkspaceRequest, erased: erasing.Erased, done: str) -> HttpResponse:
+    """To the receipt, for those who may see it."""
+    if erased.receipt is None:
+        messages.success(request, done)
+    elif request.membership.can_manage:
+        messages.success(request, f"{done} This is the receipt.")
+        return redirect("receipt", erased.receipt)
+    else:
+        messages.success(request, f"{done} Admins and owners see its receipt, {erased.receipt}.")
+    return redirect("trash")
