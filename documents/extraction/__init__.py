@@ -1,1 +1,1 @@
-"""Text out of a stranger's bytes, in a process that can do nothing but compute. Knows no tenant, no database, no key."""
+"""Text and pictures out of a stranger's bytes, in a process that can only compute. Knows no tenant, database or key."""

@@ -7,6 +7,7 @@ import re
 import struct
 
 from documents.extraction.pages import LABEL_CHARACTERS, Extraction, Page
+from documents.extraction.pictures import COLOUR, GREY, SIDE, Picture
 from documents.reasons import Reason, Unreadable
 
 MAGIC = b"CLOISTER1"
@@ -30,28 +31,18 @@ def pack_pages(extraction: Extraction) -> bytes:
     return b"".join(pieces)
 
 
+def pack_picture(picture: Picture) -> bytes:
+    shape = struct.pack("<III", picture.width, picture.height, picture.channels)
+    return b"".join([MAGIC, b"D", shape, struct.pack("<I", len(picture.pixels)), picture.pixels])
+
+
 def pack_refusal(reason: Reason, detail: str = "") -> bytes:
     return b"".join([MAGIC, b"R", _packed(reason.value), _packed(detail)])
 
 
-def unpack(answer: bytes) -> Extraction:
+def unpack_pages(answer: bytes) -> Extraction:
     """The extraction in an answer. Raises Unreadable with the child's reason, Malformed when the form is not kept."""
-    if not answer.startswith(MAGIC):
-        raise Malformed
-    reader = _Reader(answer, len(MAGIC) + 1)
-    kind = answer[len(MAGIC) : len(MAGIC) + 1]
-    if kind == b"R":
-        try:
-            reason = Reason(reader.take().decode("ascii"))
-        except ValueError:
-            raise Malformed from None
-        detail = reader.take()
-        reader.end()
-        if not _DETAIL.fullmatch(detail):
-            raise Malformed
-        raise Unreadable(reason, detail.decode("ascii"))
-    if kind != b"P":
-        raise Malformed
+    reader = _opened(answer, b"P")
     format_name = reader.take()
     count = reader.number()
     if not _FORMAT.fullmatch(format_name) or not 0 < count <= MAX_PAGES:
@@ -65,6 +56,37 @@ def unpack(answer: bytes) -> Extraction:
     if any(not 0 < number <= count for number in unread):
         raise Malformed
     return Extraction(format_name.decode("ascii"), pages, unread)
+
+
+def unpack_picture(answer: bytes) -> Picture:
+    """The picture in an answer. Raises as `unpack_pages` does."""
+    reader = _opened(answer, b"D")
+    width, height, channels = reader.number(), reader.number(), reader.number()
+    pixels = reader.take()
+    reader.end()
+    if not (0 < width <= SIDE and 0 < height <= SIDE and channels in (GREY, COLOUR)):
+        raise Malformed
+    if len(pixels) != width * height * channels:
+        raise Malformed
+    return Picture(width, height, channels, pixels)
+
+
+def _opened(answer: bytes, kind: bytes) -> "_Reader":
+    """An answer of this kind, to be read on. Raises Unreadable when it is a refusal, Malformed when it is neither."""
+    reader = _Reader(answer, len(MAGIC) + 1)
+    if answer.startswith(MAGIC + kind):
+        return reader
+    if not answer.startswith(MAGIC + b"R"):
+        raise Malformed
+    try:
+        reason = Reason(reader.take().decode("ascii"))
+    except ValueError:
+        raise Malformed from None
+    detail = reader.take()
+    reader.end()
+    if not _DETAIL.fullmatch(detail):
+        raise Malformed
+    raise Unreadable(reason, detail.decode("ascii"))
 
 
 def _packed(text: str) -> bytes:

@@ -13,6 +13,11 @@ TEXT_EXTENSIONS = {
     "csv": "csv", "tsv": "csv",
     "eml": "eml",
 }  # fmt: skip
+OPEN_DOCUMENTS = {
+    b"application/vnd.oasis.opendocument." + kind + template: name
+    for kind, name in ((b"text", "odt"), (b"presentation", "odp"), (b"spreadsheet", "ods"))
+    for template in (b"", b"-template")
+}
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]{0,200}\?>\s*|<!--.{0,2000}?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
 _MAIL_HEADER = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*){3,}", re.I)
 _MAIL_SIGNS = re.compile(rb"^(?:from|to|subject|date|message-id|received|mime-version|return-path|delivered-to):", re.I | re.M)
@@ -40,17 +45,27 @@ def detect(document: bytes, extension: str) -> str:
     if document.startswith(b"PK"):
         return _zipped(document)
     if document.startswith(OLE):
-        # An encrypted .docx is an OLE container; other OLE containers are Office before 2007 and Outlook messages.
-        encrypted = "EncryptedPackage".encode("utf-16-le") in document
-        raise Unreadable(Reason.ENCRYPTED if encrypted else Reason.UNSUPPORTED, "ole")
+        return _contained(document)
     if document.lstrip()[:5] == b"{\\rtf":
         return "rtf"
     return _text(document, extension.lower())
 
 
+def _contained(document: bytes) -> str:
+    """An OLE container: an encrypted .docx, Office before 2007, an Outlook message. Its streams are known by their names."""
+    if "EncryptedPackage".encode("utf-16-le") in document:
+        raise Unreadable(Reason.ENCRYPTED, "ole")
+    if any(f"\0{name}\0".encode("utf-16-le") in document for name in ("Workbook", "Book")):
+        return "xls"
+    raise Unreadable(Reason.UNSUPPORTED, "ole")
+
+
 def _zipped(document: bytes) -> str:
     archive = Archive(document)
-    if archive.has("META-INF/container.xml") or archive.read("mimetype", b"").strip() == b"application/epub+zip":
+    kind = archive.read("mimetype", b"").strip()
+    if kind in OPEN_DOCUMENTS:
+        return OPEN_DOCUMENTS[kind]
+    if archive.has("META-INF/container.xml") or kind == b"application/epub+zip":
         return "epub"
     if archive.has("[Content_Types].xml"):
         kinds = archive.read("[Content_Types].xml")

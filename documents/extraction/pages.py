@@ -1,6 +1,7 @@
 """The text of a document in pages: cleaned of what is not text, cut where a format has no pages. Knows no format."""
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -34,11 +35,14 @@ class Extraction:
 
 
 def clean(text: str) -> str:
-    """The text without NUL, control characters and lone surrogates, its lines ended by newlines alone."""
+    """The text without NUL, control characters and lone surrogates, its lines ended by newlines alone.
+
+    Letters with their accents are one character (NFC), so that words are the same however they were typed.
+    """
     if _SURROGATES.search(text):
         # UTF-16 written as two escapes (RTF, JSON) becomes the character; a half without its other half goes.
         text = _SURROGATES.sub("", text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass"))
-    text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
+    text = unicodedata.normalize("NFC", _CONTROLS.sub("", _LINE_ENDS.sub("\n", text)))
     return _BLANK_LINES.sub("\n\n", text).strip("\n")
 
 

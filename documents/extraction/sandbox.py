@@ -1,4 +1,6 @@
-"""The caller's side of the sandbox: a document goes in, pages or a reason come out. Fails closed: see `REQUIRED`.
+"""The caller's side of the sandbox: a document goes in; its text, a picture of a page, or a reason comes out.
+
+Fails closed: see `REQUIRED`.
 
 Knows how the child ended and checks what it said; knows no format. What the child answers is treated as hostile throughout.
 """
@@ -13,13 +15,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from documents.extraction import answers
+from documents.extraction import answers, pictures
 from documents.extraction.pages import Extraction
-from documents.extraction.zygote import PROBE
+from documents.extraction.pictures import Picture
+from documents.extraction.zygote import DRAW, PROBE, READ
 from documents.reasons import Reason, Unreadable
 
 REQUIRED = ("limits", "no_new_privs", "seccomp")  # without these nothing is parsed; the other layers are depth
@@ -28,7 +31,9 @@ CPU_SECONDS = 30
 WALL_SECONDS = 90.0
 DOCUMENTS_PER_ZYGOTE = 200  # children share its address layout, so it is replaced now and then, and after every crash
 START_SECONDS = 60
-FORMATS = "documents.extraction.formats:read"
+# For one picture, somebody waits: less of everything. A usual page takes 10 ms.
+DRAWING_BYTES, DRAWING_CPU, DRAWING_WALL = 512 << 20, 5, 10.0
+FORMATS = "documents.extraction.formats"
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # -I: no environment variable, user site or working directory reaches the interpreter's path.
@@ -44,6 +49,9 @@ _REASON_BY_SIGNAL = {
 }
 
 
+Answer = TypeVar("Answer")
+
+
 class SandboxUnavailable(Exception):
     """Documents cannot be isolated here: a fault of the installation, not of a file. No document is parsed."""
 
@@ -51,8 +59,8 @@ class SandboxUnavailable(Exception):
 class Sandbox:
     """One zygote, started when first needed and replaced when worn out. Threads may share it: they take turns."""
 
-    def __init__(self, reader: str = FORMATS, *, root: str = _ROOT) -> None:
-        self._reader = reader
+    def __init__(self, readers: str = FORMATS, *, root: str = _ROOT) -> None:
+        self._readers = readers
         self._root = root
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,22 +88,33 @@ class Sandbox:
 
         The pieces go to sealed memory that has no name and no file: nothing is written to a disk.
         """
+        request = {"task": READ, "about": extension[:16], "memory": memory, "cpu": cpu, "wall": wall}
+        return self._answered(document, request, answers.MAX_BYTES, answers.unpack_pages)
+
+    def draw(self, document: Iterable[bytes], page: int) -> Picture:
+        """A picture of a page of a PDF, counted from 1. Takes the document and raises as `extract` does."""
+        limits = {"memory": DRAWING_BYTES, "cpu": DRAWING_CPU, "wall": DRAWING_WALL}
+        return self._answered(document, {"task": DRAW, "about": page, **limits}, pictures.MAX_BYTES, answers.unpack_picture)
+
+    def _answered(
+        self, document: Iterable[bytes], request: dict[str, Any], most: int, unpack: Callable[[bytes], Answer]
+    ) -> Answer:
         with self._turn:
             self._ready()
-            answer, ended = self._ask(document, {"name": extension[:16], "memory": memory, "cpu": cpu, "wall": wall})
+            answer, ended = self._ask(document, request, most)
             self._served += 1
             if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
                 self._stop()
         if ended["late"]:
             raise Unreadable(Reason.TIMEOUT, "wall")
         if ended["status"] != 0:
-            if len(answer) > answers.MAX_BYTES:
+            if len(answer) > most:
                 raise Unreadable(Reason.TOO_LARGE, "answer")
             ended_by = signal.Signals(-ended["status"]) if ended["status"] < 0 else None
             reason = _REASON_BY_SIGNAL.get(ended_by, Reason.CRASHED) if ended_by else Reason.CRASHED
             raise Unreadable(reason, ended_by.name if ended_by else "exit")
         try:
-            return answers.unpack(answer)
+            return unpack(answer)
         except answers.Malformed:
             self.close()
             raise Unreadable(Reason.CRASHED, "answer") from None
@@ -116,7 +135,7 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, self._root, str(theirs.fileno()), self._reader],
+                [sys.executable, "-I", "-c", _START, self._root, str(theirs.fileno()), self._readers],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -143,13 +162,14 @@ class Sandbox:
             self._stop()
             why = self._layers.get("failed") or f"missing: {', '.join(missing)}"
             raise SandboxUnavailable(f"the extraction sandbox did not start ({why}); documents are not parsed")
-        probe, ended = self._ask([b"x"], {"name": PROBE, "memory": MEMORY_BYTES, "cpu": 5, "wall": START_SECONDS})
+        trial = {"task": PROBE, "memory": MEMORY_BYTES, "cpu": 5, "wall": START_SECONDS}
+        probe, ended = self._ask([b"x"], trial, answers.MAX_BYTES)
         if ended["status"] != 0 or probe != b"locked":  # the lock-down is tried, not believed
             self._stop()
             said = probe[:60].decode("ascii", "replace")
             raise SandboxUnavailable(f"the extraction sandbox does not hold ({said}); documents are not parsed")
 
-    def _ask(self, document: Iterable[bytes], request: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    def _ask(self, document: Iterable[bytes], request: dict[str, Any], most: int) -> tuple[bytes, dict[str, Any]]:
         assert self._control is not None
         source = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         read, write = os.pipe()
@@ -164,7 +184,7 @@ class Sandbox:
             socket.send_fds(self._control, [json.dumps(request).encode()], [source, write])
             os.close(write)
             write = -1
-            answer = _drain(read, time.monotonic() + request["wall"] + 5)
+            answer = _drain(read, time.monotonic() + request["wall"] + 5, most)
             os.close(read)  # a child that says too much gets EPIPE
             read = -1
             self._control.settimeout(request["wall"] + 10)
@@ -190,9 +210,9 @@ class Sandbox:
             self._process = None
 
 
-def _drain(read: int, deadline: float) -> bytes:
+def _drain(read: int, deadline: float, most: int) -> bytes:
     answer = bytearray()
-    while len(answer) <= answers.MAX_BYTES:
+    while len(answer) <= most:
         if not select.select([read], [], [], max(0.0, deadline - time.monotonic()))[0]:
             break
         piece = os.read(read, 1 << 16)

@@ -15,22 +15,23 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NoReturn
 
 from documents.extraction import answers, confinement, seccomp
-from documents.extraction.pages import Extraction
 from documents.reasons import Reason, Unreadable
 
-Reader = Callable[[bytes, str], Extraction]
+# What a child may be asked for: a function of the readers' module, and how its result is written down.
+READ, DRAW = "read", "draw"  # (document, its extension) → Extraction; (document, the number of a page) → Picture
+PACKED: dict[str, Callable[[Any], bytes]] = {READ: answers.pack_pages, DRAW: answers.pack_picture}
+PROBE = "probe"  # or to try what it must not be able to do
 
-PROBE = "\x00probe"  # not a file name: the caller asks the child to try what it must not be able to do
 
-
-def main(control_descriptor: int, reader: str) -> None:
-    """Serve requests until the caller goes away. `reader` is "module:function": (document, extension) → Extraction."""
+def main(control_descriptor: int, readers: str) -> None:
+    """Serve requests until the caller goes away. `readers` names the module with the functions that may be asked for."""
     control = socket.socket(fileno=control_descriptor)
     try:
-        read = _load(reader)
+        module = _load(readers)
         program = seccomp.program()
         layers = _confine()
     except (seccomp.SeccompUnavailable, OSError, ImportError) as error:
@@ -42,19 +43,18 @@ def main(control_descriptor: int, reader: str) -> None:
         if not message:
             return
         document, output = descriptors
-        ended = _run(json.loads(message), document, output, control, program, read)
+        ended = _run(json.loads(message), document, output, control, program, module)
         control.send(json.dumps(ended).encode())
 
 
-def _load(reader: str) -> Reader:
-    module, _, function = reader.partition(":")
-    read: Reader = getattr(importlib.import_module(module), function)
+def _load(readers: str) -> ModuleType:
+    module = importlib.import_module(readers)
     for codec in pkgutil.iter_modules(encodings.__path__):  # imported on first use otherwise, which the lock-down refuses
         if codec.name not in ("mbcs", "oem", "cp65001"):
             importlib.import_module(f"encodings.{codec.name}")
     if len(os.listdir("/proc/self/task")) != 1:
         raise OSError("a parser started a thread on import; forking would not be safe")
-    return read
+    return module
 
 
 def _confine() -> dict[str, Any]:
@@ -73,11 +73,11 @@ def _confine() -> dict[str, Any]:
 
 
 def _run(
-    request: dict[str, Any], document: int, output: int, control: socket.socket, program: bytes, read: Reader
+    request: dict[str, Any], document: int, output: int, control: socket.socket, program: bytes, readers: ModuleType
 ) -> dict[str, Any]:
     child = os.fork()
     if child == 0:
-        _child(request, document, output, program, read)
+        _child(request, document, output, program, readers)
     os.close(document)
     os.close(output)
     handle = os.pidfd_open(child)
@@ -97,7 +97,7 @@ def _run(
     }
 
 
-def _child(request: dict[str, Any], document: int, output: int, program: bytes, read: Reader) -> NoReturn:
+def _child(request: dict[str, Any], document: int, output: int, program: bytes, readers: ModuleType) -> NoReturn:
     code = 70
     try:
         os.dup2(document, 0)
@@ -110,7 +110,8 @@ def _child(request: dict[str, Any], document: int, output: int, program: bytes, 
         seccomp.install(program)
         # From here on nothing but computing.
         code = 1
-        body = _probe() if request["name"] == PROBE else _answer(bytes(view), request["name"], read)
+        task = request["task"]
+        body = _probe() if task == PROBE else _answer(bytes(view), request["about"], getattr(readers, task), PACKED[task])
         while body:
             body = body[os.write(1, body) :]
         code = 0
@@ -118,9 +119,9 @@ def _child(request: dict[str, Any], document: int, output: int, program: bytes, 
         os._exit(code)
 
 
-def _answer(document: bytes, extension: str, read: Reader) -> bytes:
+def _answer(document: bytes, about: object, read: Callable[..., object], packed: Callable[[Any], bytes]) -> bytes:
     try:
-        answer = answers.pack_pages(read(document, extension))
+        answer = packed(read(document, about))
     except Unreadable as unreadable:
         return answers.pack_refusal(unreadable.reason, unreadable.detail)
     except MemoryError:
