@@ -13,6 +13,8 @@ from django.db.models import Q, QuerySet
 from django.utils.text import get_text_list
 
 from documents.models import Collection, CollectionMember, Document
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.models import Membership, Person
@@ -37,8 +39,13 @@ def visible_collection_ids(membership: Membership) -> frozenset[UUID]:
 
 
 def visible_documents(membership: Membership) -> QuerySet[Document]:
-    """Those the member may see."""
-    return Document.objects.filter(collection__in=visible_collections(membership))
+    """Those the member may see: what is in the trash is nowhere but there."""
+    return Document.objects.filter(collection__in=visible_collections(membership), trashed_at=None)
+
+
+def visible_trash(membership: Membership) -> QuerySet[Document]:
+    """What is in the trash of the collections the member may see."""
+    return Document.objects.filter(collection__in=visible_collections(membership), trashed_at__isnull=False)
 
 
 def visible_by_name(membership: Membership) -> dict[UUID, str]:
@@ -115,6 +122,8 @@ def set_access(collection: Collection, by: Membership, *, restricted: bool, chos
     CollectionMember.objects.bulk_create(CollectionMember(collection=held, membership_id=pk) for pk in wanted - before)
     held.restricted = restricted
     held.save(update_fields=["restricted"])
+    if change.gained or change.lost or change.restricted != change.was_restricted:
+        record(Event.COLLECTION_ACCESS, collection=str(held.pk), restricted=restricted, people=len(wanted))
     return change
 
 

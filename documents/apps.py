@@ -6,8 +6,9 @@ class DocumentsConfig(AppConfig):
     verbose_name = "Documents"
 
     def ready(self) -> None:
-        from documents import figures, jobs, sources
+        from documents import figures, jobs, rekeying, sources
 
         figures.connect()
         jobs.connect()
+        rekeying.connect()
         sources.connect()

@@ -8,7 +8,8 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from documents.models import Document, Page
-from search.models import LIVE_INDEX, Chunk, IndexEntry, Run, Terms, VectorIndex
+from search import indexes, indexing
+from search.models import Chunk, Run, Terms
 from tenants import stats
 from tenants.models import WorkspaceStats
 
@@ -17,8 +18,11 @@ INDEX_AT_LEAST_EVERY = timedelta(hours=1)  # a gap can come by itself, without a
 
 
 def count(known: WorkspaceStats) -> dict[str, Any]:
-    """Fields of WorkspaceStats, canaries left out. The index, which costs most, only when it changed, and hourly."""
-    now, generation = timezone.now(), VectorIndex.objects.values_list("generation", flat=True).get(pk=LIVE_INDEX)
+    """Fields of WorkspaceStats, canaries left out; what is in the trash counts among documents and bytes alone.
+
+    The index, which costs most, only when it changed, and hourly.
+    """
+    now, generation = timezone.now(), indexes.live().generation
     counted = _documents() | {"runs_unfinished": Run.objects.exclude(state__in=Run.FINAL).count()}
     counted_at = known.index_counted_at
     if known.index_generation == generation and counted_at is not None and abs(now - counted_at) < INDEX_AT_LEAST_EVERY:
@@ -30,8 +34,8 @@ def _documents() -> dict[str, Any]:
     unfinished = Q(state__in=Document.UNFINISHED)
     return Document.objects.filter(collection__is_canary=False).aggregate(
         documents=Count("pk"),
-        ready=Count("pk", filter=Q(state=State.READY)),
-        failed=Count("pk", filter=Q(state=State.FAILED)),
+        ready=Count("pk", filter=Q(state=State.READY, trashed_at=None)),
+        failed=Count("pk", filter=Q(state=State.FAILED, trashed_at=None)),
         unfinished=Count("pk", filter=unfinished),
         oldest_unfinished_at=Min("created_at", filter=unfinished),
         bytes=Coalesce(Sum("size"), 0),
@@ -40,13 +44,13 @@ def _documents() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     """Every passage of a published document has an entry, every ready document is published and has its pages."""
-    ready = Document.objects.filter(collection__is_canary=False, state=State.READY)
+    ready = Document.objects.filter(collection__is_canary=False, state=State.READY, trashed_at=None)
     published = ready.filter(pk__in=Terms.objects.values("document_id")).values("pk")
     written = Page.objects.filter(document=OuterRef("pk")).order_by().values("document").annotate(n=Count("pk")).values("n")
     short = ready.annotate(written=Coalesce(Subquery(written), 0)).filter(written__lt=F("pages"))
     return {
         "passages": Chunk.objects.filter(document__in=published).count(),
-        "entries": IndexEntry.objects.filter(index_id=LIVE_INDEX, document_id__in=published).count(),
+        "entries": indexing.held(indexes.live(), published),
         "unsearchable": ready.exclude(pk__in=Terms.objects.values("document_id")).count(),
         "pages_missing": short.aggregate(missing=Coalesce(Sum(F("pages") - F("written")), 0))["missing"],
     }

@@ -1,18 +1,28 @@
 """What people type about documents: which collection, which filter, what name. Checks it; changes nothing."""
 
-from typing import Any
+from collections.abc import Iterable
+from copy import copy
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django import forms
 
 from documents.access import Candidate, visible_by_name, visible_collections
-from documents.models import Collection, Document
+from documents.describing import Described, Invalid, read_values
+from documents.fields import NAME_CHARACTERS, fields_of_visible, same_name
+from documents.models import Collection, Document, Field
 from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION, collection_open_to
+from search.filters import DayInput
 from tenants.errors import Refused
 from tenants.models import Membership
 
 IN_PROGRESS = "unfinished"
 GONE = "This collection no longer exists. Choose another."
+HINTS = {
+    Field.Kind.INTEGER: "A whole number, in digits.",
+    Field.Kind.NUMBER: "Digits, with a point before decimals.",
+    Field.Kind.DATE: "Year-month-day, such as 2026-03-31.",
+}
 STATES = [
     ("", "All states"),
     (IN_PROGRESS, "In progress"),
@@ -28,6 +38,7 @@ class FilterForm(forms.Form):
 
     def __init__(self, *args: Any, collections: dict[UUID, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.auto_id = "filter_%s"  # UploadForm, which has a collection too, is on the same page
         chosen = self.fields["collection"]
         assert isinstance(chosen, forms.ChoiceField)
         chosen.choices = [("", "All collections"), *((str(key), name) for key, name in collections.items())]
@@ -53,6 +64,7 @@ class UploadForm(forms.Form):
         super().__init__(*args, **kwargs)
         self._membership = membership
         names = visible_by_name(membership) if names is None else names
+        self.names = {str(pk): name for pk, name in names.items()}
         chosen = self.fields["collection"]
         assert isinstance(chosen, forms.ChoiceField)
         # first, and so preselected, where a file goes without a choice: never by accident into somebody's collection
@@ -70,6 +82,84 @@ class UploadForm(forms.Form):
         if found is None:
             raise Refused(GONE)
         return found
+
+    def metadata(self) -> "MetadataForm":
+        """For the fields of the chosen collection, as the request has them."""
+        chosen = str(self["collection"].value() or "")
+        found = [Described(field, "") for field in fields_of_visible(self._membership, chosen)]
+        return MetadataForm(self.data if self.is_bound else None, described=found)
+
+
+class MetadataForm(forms.Form):
+    """What a document has, or is to have, in each field of its collection. `describing` says what is wrong with it."""
+
+    WIDGETS: ClassVar[dict[str, forms.Widget]] = {
+        Field.Kind.INTEGER: forms.TextInput(attrs={"inputmode": "numeric"}),
+        Field.Kind.NUMBER: forms.TextInput(attrs={"inputmode": "decimal"}),
+        Field.Kind.DATE: DayInput(),
+        Field.Kind.BOOLEAN: forms.Select(choices=[("", "Not said"), ("yes", "Yes"), ("no", "No")]),
+    }
+
+    def __init__(self, *args: Any, described: Iterable[Described], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._described = list(described)
+        for each in self._described:
+            made = forms.CharField(label=each.field.name, required=False, initial=each.value)
+            made.widget = copy(self.WIDGETS.get(each.field.kind, forms.TextInput(attrs={"autocomplete": "off"})))
+            made.help_text = HINTS.get(Field.Kind(each.field.kind), "")
+            self.fields[self.key(each.field.pk)] = made
+
+    @staticmethod
+    def key(field_id: UUID) -> str:
+        return f"field-{field_id}"
+
+    def typed(self) -> dict[str, str]:
+        """By the names of fields, as `describe` takes it."""
+        self.is_valid()
+        return {each.field.name: self.cleaned_data.get(self.key(each.field.pk), "") for each in self._described}
+
+    def values(self) -> dict[UUID, str]:
+        """By the ids of fields, as it is stored. Raises Invalid."""
+        return read_values(self.typed(), {same_name(each.field.name): each.field for each in self._described})
+
+    def refuse(self, invalid: Invalid) -> None:
+        keys = {each.field.name: self.key(each.field.pk) for each in self._described}
+        for name, said in invalid.errors.items():
+            self.add_error(keys.get(name), said)
+
+
+class FieldForm(forms.Form):
+    """A field of a collection, as it can be changed once it is there."""
+
+    name = forms.CharField(
+        label="Name",
+        max_length=NAME_CHARACTERS,
+        error_messages={
+            "required": "Give the field a name.",
+            "max_length": f"A name has at most {NAME_CHARACTERS} characters.",
+        },
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    filterable = forms.BooleanField(label="Searches can be filtered by it", required=False)
+
+
+class NewFieldForm(FieldForm):
+    kind = forms.ChoiceField(
+        label="Kind",
+        choices=Field.Kind.choices,
+        initial=Field.Kind.KEYWORD,
+        help_text="It cannot be changed later. A keyword is one of a few words that many documents share.",
+        error_messages={"required": "Choose a kind.", "invalid_choice": "Choose a kind from the list."},
+    )
+    field_order = ("name", "kind", "filterable")
+
+
+class SidecarForm(forms.Form):
+    file = forms.FileField(
+        label="CSV file",
+        error_messages={"required": "Choose a CSV file.", "empty": "The file is empty. Choose another."},
+        widget=forms.ClearableFileInput(attrs={"accept": ".csv,.tsv,text/csv"}),
+    )
 
 
 class CollectionForm(forms.Form):

@@ -111,9 +111,10 @@ def import_texts(
 
 
 def references_in(collection: Collection) -> set[str]:
-    """The references the documents of a collection are known by elsewhere."""
+    """The references the documents of a collection are known by elsewhere; what is in the trash is not there."""
     read = Document._meta.get_field("reference").reader()
-    return {read(pk, value) for pk, value in collection.documents.values_list("id", "reference")} - {""}
+    there = collection.documents.filter(trashed_at=None)
+    return {read(pk, value) for pk, value in there.values_list("id", "reference")} - {""}
 
 
 def _refuse_without_room(sizes: Iterable[int]) -> None:
@@ -130,10 +131,10 @@ def _refuse_without_room(sizes: Iterable[int]) -> None:
 
 @contextmanager
 def _kept(stored: StoredFile) -> Iterator[None]:
-    """Around what writes the file's row: no row, no file."""
+    """Around what writes the file's row: no row, no file, whatever kept the row from being written."""
     try:
         yield
-    except Refused:
+    except BaseException:
         storage.remove([stored.stored_name])
         raise
 

@@ -21,10 +21,13 @@ from documents.extraction.pages import Extraction
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
-from search import indexing
+from search import indexes, indexing
 from search.embeddings import Vectors, embedder
 from search.indexing import Passage
 from tenants.ciphers import Tampered
+from tenants.context import current_tenant
+from tenants.keys.keyring import keyring
+from tenants.keys.providers import KeyUnavailable
 from tenants.locks import alone_with
 from tenants.privacy import describe_exception
 
@@ -38,10 +41,10 @@ _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the doc
 def ingest(document_id: UUID) -> None:
     """Bring a document to an end: ready, or failed with its reason. Does nothing when another worker has it.
 
-    Raises only when the database is away; the document is then queued again by the sweeper.
+    Raises only when the database or a key is away; the document is then queued again by the sweeper.
     """
     with alone_with(document_id) as alone:
-        if not alone:
+        if not alone or not _has_keys(document_id):
             return
         document = ledger.begin(document_id)
         if document is None:
@@ -56,12 +59,24 @@ def ingest(document_id: UUID) -> None:
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
             ledger.fail(document_id, unreadable.reason)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, KeyUnavailable):
             raise
         except Exception as error:
             reference = secrets.token_hex(4)
             logger.error("document %s, reference %s: %s", document_id, reference, describe_exception(error))
             ledger.fail(document_id, Reason.INTERNAL, f"Reference {reference}.")
+
+
+def _has_keys(document_id: UUID) -> bool:
+    """Asked before it is begun: a key service that is away costs no attempt, and the sweeper brings the document back."""
+    tenant = current_tenant().id
+    try:
+        for purpose in ("file", "text"):
+            keyring.subkey(tenant, keyring.current_version(tenant), purpose)
+    except KeyUnavailable as error:
+        logger.warning("document %s waits for its key: %s", document_id, error)
+        return False
+    return True
 
 
 def _extract(document: Document) -> Extraction:
@@ -85,7 +100,7 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
         raise Unreadable(Reason.EMPTY, "passages")
     stored = indexing.stored(document_id)
     ledger.planned(document_id, total=len(passages), done=len(stored))
-    indexing.live_cloak()  # a workspace's first document makes it: not within a batch's transaction, which may be undone
+    indexes.prepare()  # not within a batch's transaction, which may be undone
     for batch, vectors in _embedded(passage for passage in passages if passage.sequence not in stored):
         with transaction.atomic():
             ledger.advance(document_id, done=len(batch))

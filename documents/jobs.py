@@ -1,15 +1,18 @@
 """The background jobs of documents, and what brings back the ones that were lost. Holds no logic of its own."""
 
+from contextlib import suppress
 from uuid import UUID
 
-from documents import access, ingestion, quotas, storage
+from documents import access, erasing, ingestion, quotas, storage, trash
 from documents.models import Document
 from tenants import jobs
+from tenants.errors import Refused
 from tenants.sweeping import every, sweeper
 
 INGEST_SECONDS = 12 * 3600  # a limit for the hung; 64 MB of text take about half an hour
 ORPHAN_SECONDS = 3600
 RECOUNT_SECONDS = 24 * 3600
+EXPIRED_SECONDS = 3600
 
 
 @jobs.task
@@ -47,6 +50,10 @@ def sweep() -> None:
     if every(RECOUNT_SECONDS, "recount"):
         quotas.recount()
         access.forget_former_members()
+    if every(EXPIRED_SECONDS, "trash"):
+        erasing.look_for_returned()
+        with suppress(Refused):  # it must be kept
+            trash.erase_expired()
 
 
 def connect() -> None:

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from documents.describing import searchable
 from documents.extraction.pages import Extraction
 from documents.models import Document, Page
 from documents.reasons import Reason
@@ -97,7 +98,7 @@ def still_working(document_id: UUID) -> None:
 def finish(document_id: UUID) -> None:
     """Ready: from here on it is found. Raises Stopped."""
     document = _working(document_id, State.EMBEDDING)
-    indexing.publish(document_id, document.collection_id)
+    indexing.publish(document_id, document.collection_id, searchable([document_id])[document_id])
     _end(document, State.READY)
 
 
@@ -127,7 +128,7 @@ def cancel(document_id: UUID) -> bool:
 def retry(document_id: UUID) -> None:
     """Queue again what failed or was cancelled; it continues with the stage that failed. Raises Refused."""
     document = _locked(document_id)
-    if document is None or not document.can_be_retried:
+    if document is None or document.trashed_at is not None or not document.can_be_retried:
         raise Refused("Only a document that failed for a passing reason, or was cancelled, can be retried.")
     document.reason, document.detail, document.attempts = "", "", 0
     document.started_at = document.finished_at = None

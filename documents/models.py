@@ -48,6 +48,37 @@ class CollectionMember(models.Model):
         return f"membership {self.membership_id} in collection {self.collection_id}"
 
 
+class Field(models.Model):
+    """A piece of metadata the documents of a collection can have. The name is encrypted; its keyed digest, into which the
+    collection goes, keeps it unique there and tells nothing of other collections. The kind never changes.
+    """
+
+    class Kind(models.TextChoices):
+        TEXT = "text", "Text"
+        KEYWORD = "keyword", "Keyword"
+        INTEGER = "integer", "Whole number"
+        NUMBER = "number", "Number"
+        DATE = "date", "Date"
+        BOOLEAN = "boolean", "Yes or no"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    collection = models.ForeignKey(Collection, models.CASCADE, related_name="fields")
+    name = EncryptedTextField()
+    name_digest = models.BinaryField(max_length=32)
+    kind = models.CharField(max_length=10, choices=Kind)
+    filterable = models.BooleanField(default=False)  # whether its values are known to the search
+    position = models.PositiveSmallIntegerField()
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["position", "id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["collection", "name_digest"], name="field_name_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"field {self.id}"
+
+
 class Usage(models.Model):
     """What counts against the workspace's quotas, canaries left out. Row 1 is made by the migration and never goes.
 
@@ -97,6 +128,8 @@ class Document(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    trashed_at = models.DateTimeField(null=True)  # out of sight and out of the search since; erased when its time is over
+    trashed_by_id = models.BigIntegerField(null=True)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created_at", "id"]
@@ -108,6 +141,7 @@ class Document(models.Model):
                 condition=models.Q(state__in=["queued", "extracting", "embedding"]),
                 name="document_unfinished",
             ),
+            models.Index(fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="document_trashed"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
@@ -163,3 +197,20 @@ class Page(models.Model):
     def identity(document_id: uuid.UUID, number: int) -> uuid.UUID:
         """The same page has the same id whoever writes it."""
         return uuid.uuid5(document_id, f"page-{number}")
+
+
+class Value(models.Model):
+    """What a document has in a field, as documents.fields writes it."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    document = models.ForeignKey(Document, models.PROTECT, related_name="values")
+    field = models.ForeignKey(Field, models.CASCADE, related_name="values")
+    value = EncryptedTextField()
+
+    def __str__(self) -> str:
+        return f"value of {self.document_id} in field {self.field_id}"
+
+    @staticmethod
+    def identity(document_id: uuid.UUID, field_id: uuid.UUID) -> uuid.UUID:
+        """One document has one value of a field, whoever writes it."""
+        return uuid.uuid5(document_id, f"field-{field_id}")

@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
-READABLE = "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx), HTML, Markdown, plain text, CSV, EPUB, e-mail (.eml) and RTF"
+READABLE = (
+    "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, plain text, "
+    "CSV, EPUB, e-mail (.eml) and RTF"
+)
 
 
 class Reason(StrEnum):

@@ -1,12 +1,16 @@
 """A stored file becomes a document: its row, its collection and its place in the queue. The one way in for view and command."""
 
 import unicodedata
+from collections.abc import Mapping
+from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 
-from documents import access, jobs, quotas
-from documents.models import Collection, CollectionMember, Document
+from documents import access, fields, jobs, quotas
+from documents.models import Collection, CollectionMember, Document, Value
 from documents.storage import StoredFile
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.ciphers import digest
 from tenants.errors import Refused
 from tenants.models import Membership
@@ -24,13 +28,16 @@ def receive(
     created_by_id: int | None = None,
     title: str = "",
     reference: str = "",
+    values: Mapping[UUID, str] | None = None,
 ) -> Document:
-    """Write the row of a stored file and queue the work on it.
+    """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
     try:
         with transaction.atomic():
+            if values:
+                fields.lock(collection)  # before everything else, as whoever describes a document does
             document = Document.objects.create(
                 id=stored.document_id,
                 collection=collection,
@@ -41,9 +48,15 @@ def receive(
                 stored_name=stored.stored_name,
                 created_by_id=created_by_id,
             )
+            Value.objects.bulk_create(
+                Value(id=Value.identity(document.id, field), document=document, field_id=field, value=value)
+                for field, value in (values or {}).items()
+                if value
+            )
             connection.check_constraints()  # now, not at the commit: waits for whoever deletes the collection
             if not collection.is_canary:
                 quotas.reserve(stored.size)  # last: whoever deletes locks the collection first and the usage last, too
+                record(Event.UPLOADED, document=str(document.id), bytes=stored.size)
             jobs.enqueue_ingest(document.id)
     except IntegrityError:
         if Collection.objects.filter(pk=collection.pk).exists():
@@ -73,6 +86,7 @@ def collection_named(name: str) -> Collection:
         try:
             with transaction.atomic():
                 found = Collection.objects.create(name=name, name_digest=key)
+                record(Event.COLLECTION_CREATED, collection=str(found.pk), restricted=False)
         except IntegrityError:  # somebody else made it a moment ago
             found = Collection.objects.get(name_digest=key)
     return found
@@ -86,6 +100,7 @@ def create_collection(name: str, *, by: Membership | None = None, restricted: bo
             made = Collection.objects.create(name=name, name_digest=_digest(name), restricted=restricted)
             if restricted and by is not None and by.role != Role.OWNER:
                 CollectionMember.objects.create(collection=made, membership_id=by.pk)
+            record(Event.COLLECTION_CREATED, collection=str(made.pk), restricted=restricted)
     except IntegrityError:
         raise Refused(f"There is already a collection named “{name}”.") from None
     return made
@@ -106,7 +121,9 @@ def rename_collection(collection: Collection, name: str) -> None:
     if Collection.objects.filter(name_digest=key).exclude(pk=collection.pk).exists():
         raise Refused(f"There is already a collection named “{name}”.")
     collection.name, collection.name_digest = name, key
-    collection.save(update_fields=["name", "name_digest"])
+    with transaction.atomic():
+        collection.save(update_fields=["name", "name_digest"])
+        record(Event.COLLECTION_RENAMED, collection=str(collection.pk))
 
 
 def _checked(name: str) -> str:

@@ -1,6 +1,7 @@
 """Tells `search` what documents are called and where they are shown, through the registry it keeps for that."""
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -9,7 +10,7 @@ from django.urls import reverse
 from documents import access, importing, models
 from documents.models import Document, Page
 from search import sources
-from search.sources import CollectionName, CorpusText, Source
+from search.sources import CollectionName, CorpusText, FieldName, Source
 from tenants.database import connection
 from tenants.models import Membership
 
@@ -23,7 +24,8 @@ class DocumentSources:
         with connection.cursor() as cursor:  # one array: a parameter for each id would end at 65,535
             cursor.execute(
                 "SELECT d.id, d.title, d.format, c.id, c.name FROM documents_document d "
-                "JOIN documents_collection c ON c.id = d.collection_id WHERE d.id = ANY(%s) AND c.id = ANY(%s)",
+                "JOIN documents_collection c ON c.id = d.collection_id "
+                "WHERE d.id = ANY(%s) AND c.id = ANY(%s) AND d.trashed_at IS NULL",
                 [list(ids), list(collections)],
             )
             rows = cursor.fetchall()
@@ -40,7 +42,7 @@ class DocumentSources:
         }
 
     def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:
-        elsewhere = Document.objects.filter(pk__in=list(ids)).exclude(collection_id__in=collections)
+        elsewhere = Document.objects.filter(pk__in=list(ids), trashed_at=None).exclude(collection_id__in=collections)
         return set(elsewhere.values_list("id", flat=True))
 
     def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
@@ -51,7 +53,24 @@ class DocumentSources:
             return {wanted[pk]: read(pk, label) for pk, label in cursor.fetchall()}
 
     def collections(self, membership: Membership) -> list[CollectionName]:
-        return [CollectionName(pk, name) for pk, name in access.visible_by_name(membership).items()]
+        """With their fields in one query: it is on the way of every search."""
+        name, field_name = models.Collection._meta.get_field("name").reader(), models.Field._meta.get_field("name").reader()
+        names: dict[UUID, str] = {}
+        fields: dict[UUID, list[FieldName]] = {}
+        rows = access.visible_collections(membership).order_by("fields__position", "fields__id")
+        columns = ("id", "name", "fields__id", "fields__name", "fields__kind", "fields__filterable")
+        for pk, its_name, field, its_field, kind, filterable in rows.values_list(*columns):
+            if pk not in names:
+                names[pk], fields[pk] = name(pk, its_name), []
+            if filterable:
+                fields[pk].append(FieldName(field, field_name(field, its_field), kind))
+        found = [CollectionName(pk, its_name, tuple(fields[pk])) for pk, its_name in names.items()]
+        return sorted(found, key=lambda each: each.name.casefold())
+
+    def added(self, ids: Iterable[UUID]) -> dict[UUID, datetime]:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id, created_at FROM documents_document WHERE id = ANY(%s)", [list(ids)])
+            return dict(cursor.fetchall())
 
     def visible(self, membership: Membership) -> frozenset[UUID]:
         return access.visible_collection_ids(membership)
@@ -61,7 +80,7 @@ class DocumentSources:
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
-        ready = Document.objects.filter(state=Document.State.READY, collection_id__in=collections)
+        ready = Document.objects.filter(state=Document.State.READY, trashed_at=None, collection_id__in=collections)
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
         rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)

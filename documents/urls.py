@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from documents import views
+from documents import collection_views, field_views, trash_views, views
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -11,12 +11,22 @@ urlpatterns = [
     path("documents/<uuid:document_id>/", views.document, name="document"),
     path("documents/<uuid:document_id>/status/", views.document_status, name="document-status"),
     path("documents/<uuid:document_id>/download/", views.document_download, name="document-download"),
+    path("documents/<uuid:document_id>/pictures/<int:number>/", views.document_picture, name="document-picture"),
     path("documents/<uuid:document_id>/delete/", views.document_delete, name="document-delete"),
     path("documents/<uuid:document_id>/retry/", views.document_retry, name="document-retry"),
     path("documents/<uuid:document_id>/cancel/", views.document_cancel, name="document-cancel"),
-    path("collections/", views.collections, name="collections"),
-    path("collections/create/", views.collection_create, name="collection-create"),
-    path("collections/<uuid:collection_id>/rename/", views.collection_rename, name="collection-rename"),
-    path("collections/<uuid:collection_id>/access/", views.collection_access, name="collection-access"),
-    path("collections/<uuid:collection_id>/delete/", views.collection_delete, name="collection-delete"),
+    path("documents/<uuid:document_id>/describe/", field_views.document_describe, name="document-describe"),
+    path("documents/<uuid:document_id>/restore/", trash_views.document_restore, name="document-restore"),
+    path("documents/<uuid:document_id>/erase/", trash_views.document_erase, name="document-erase"),
+    path("documents/trash/", trash_views.trash_page, name="trash"),
+    path("documents/trash/empty/", trash_views.trash_empty, name="trash-empty"),
+    path("collections/", collection_views.collections, name="collections"),
+    path("collections/create/", collection_views.collection_create, name="collection-create"),
+    path("collections/<uuid:collection_id>/rename/", collection_views.collection_rename, name="collection-rename"),
+    path("collections/<uuid:collection_id>/access/", collection_views.collection_access, name="collection-access"),
+    path("collections/<uuid:collection_id>/delete/", collection_views.collection_delete, name="collection-delete"),
+    path("collections/<uuid:collection_id>/fields/", field_views.collection_fields, name="collection-fields"),
+    path("collections/<uuid:collection_id>/describe/", field_views.collection_describe, name="collection-describe"),
+    path("collections/<uuid:collection_id>/fields/<uuid:field_id>/", field_views.field_change, name="field-change"),
+    path("collections/<uuid:collection_id>/fields/<uuid:field_id>/delete/", field_views.field_delete, name="field-delete"),
 ]

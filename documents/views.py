@@ -9,32 +9,37 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
-from django.http import HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, erasing, jobs, ledger, quotas, storage
-from documents.access import visible_collections, visible_documents
-from documents.forms import AccessForm, CollectionForm, FilterForm, NewCollectionForm, UploadForm
+from documents import access, jobs, ledger, pictures, quotas, ranges, storage, trash
+from documents.access import visible_documents
+from documents.describing import Invalid, described
+from documents.forms import FilterForm, UploadForm
 from documents.models import Document
-from documents.reading import read_page
+from documents.reading import PageView, read_page
 from documents.reasons import READABLE
-from documents.receiving import create_collection, receive, rename_collection
+from documents.receiving import receive
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
 from tenants.answers import as_json, wants_json
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
 from tenants.limits import limited
 from tenants.models import Person
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
+from tenants.wording import counted
 
 PER_PAGE = 50
 CANNOT_BE_READ = (
@@ -51,6 +56,10 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
     shown = _list(request, collections)
     if request.membership.can_upload:
         shown |= _upload_area(UploadForm(membership=request.membership, names=collections))
+        with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
+        ids = set(with_fields.order_by().values_list("id", flat=True))
+        shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
+        shown["trashed_total"] = access.visible_trash(request.membership).count()
     return render(request, "documents/documents.html", shown)
 
 
@@ -121,11 +130,18 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
 @csrf_protect
 def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> HttpResponse:
     if request.method == "GET":
-        return _upload_page(request, UploadForm(membership=request.membership), [])
+        chosen = {"collection": request.GET.get("collection", "")}
+        return _upload_page(request, UploadForm(membership=request.membership, initial=chosen), [])
     form = UploadForm(request.POST, membership=request.membership)
     received: list[ReceivedFile] = request.FILES.getlist("files")  # type: ignore[assignment]  # our handler's own class
     if not form.is_valid():
         return _refused(request, form, [RefusedFile("", " ".join(map(str, form.errors["collection"])))])
+    try:
+        values = form.metadata().values()
+    except Invalid as invalid:
+        return _refused(
+            request, form, [RefusedFile("", f"{name}: {said}") for name, said in invalid.errors.items()], invalid=invalid
+        )
     if not received:
         missing = RefusedFile("", "No file arrived. Choose at least one file, then upload again.")
         return _refused(request, form, handler.refused or [missing])
@@ -137,7 +153,7 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
     for file in received:
         try:
             with handler.keeping(file.stored):
-                added.append(receive(file.stored, file.name, collection, created_by_id=request.user.pk))
+                added.append(receive(file.stored, file.name, collection, created_by_id=request.user.pk, values=values))
         except Refused as reason:
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
@@ -146,14 +162,21 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
         return _upload_answer(added, refused)
     if refused:
         return _upload_page(request, form, refused, added=len(added), status=422)
-    messages.success(request, f"{_files(len(added))} uploaded to “{collection.name}”.")
+    messages.success(request, f"{counted(len(added), 'file')} uploaded to “{collection.name}”.")
     return redirect("documents")
 
 
-def _refused(request: WorkspaceRequest, form: UploadForm, refused: list[RefusedFile], status: int = 422) -> HttpResponse:
+def _refused(
+    request: WorkspaceRequest,
+    form: UploadForm,
+    refused: list[RefusedFile],
+    status: int = 422,
+    invalid: Invalid | None = None,
+) -> HttpResponse:
+    """`invalid`: the metadata typed with the files."""
     if wants_json(request):
         return _upload_answer([], refused, status)
-    return _upload_page(request, form, refused, status=status)
+    return _upload_page(request, form, refused, status=status, invalid=invalid)
 
 
 def _upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
@@ -170,9 +193,19 @@ def _upload_answer(added: list[Document], refused: list[RefusedFile], status: in
 
 
 def _upload_page(
-    request: WorkspaceRequest, form: UploadForm, refused: list[RefusedFile], *, added: int = 0, status: int = 200
+    request: WorkspaceRequest,
+    form: UploadForm,
+    refused: list[RefusedFile],
+    *,
+    added: int = 0,
+    status: int = 200,
+    invalid: Invalid | None = None,
 ) -> HttpResponse:
-    shown = {"refused": refused, "added": added, **_upload_area(form)}
+    metadata = form.metadata()
+    if invalid:
+        metadata.refuse(invalid)
+    shown = {"refused": refused, "added": added, "metadata": metadata, "invalid": bool(invalid), **_upload_area(form)}
+    shown["upload_to"] = form.names.get(str(form["collection"].value()), "")
     return render(request, "documents/upload.html", shown, status=status)
 
 
@@ -185,8 +218,38 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
     number = request.GET.get("page", "1")
     page = read_page(shown, int(number) if number.isdecimal() and len(number) < 8 else 1, request.GET.get("passage", ""))
-    person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
-    return render(request, "documents/document.html", {"document": shown, "page": page, "person": person})
+    person = None
+    if shown.created_by_id and request.subscription is None:  # readers of a library learn of no member
+        person = Person.objects.filter(pk=shown.created_by_id).first()
+    record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
+    about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
+    context = {**about, "picture": _picture_address(request, shown, page)}
+    return render(request, "documents/document.html", context)
+
+
+def _picture_address(request: WorkspaceRequest, shown: Document, page: PageView | None) -> str:
+    """Of the picture of a page that is being opened; empty when it has none."""
+    if page is None or not pictures.can_have(shown):
+        return ""
+    proof = pictures.proof_of_opening(shown, page.number, request.user.pk)
+    return f"{reverse('document-picture', args=[shown.id, page.number])}?{urlencode({'opened': proof})}"
+
+
+@require_GET
+@requires("read")
+@limited("picture", method="GET")
+def document_picture(request: WorkspaceRequest, document_id: UUID, number: int) -> HttpResponseBase:
+    """A page as a picture, for whoever has just opened it; who has not is led to the page, which records that they do."""
+    shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
+    if not pictures.is_opened(shown, number, request.user.pk, request.GET.get("opened", "")):
+        return redirect(f"{reverse('document', args=[shown.id])}?{urlencode({'page': number})}")
+    try:
+        response = HttpResponse(pictures.draw(shown, number), content_type="image/png")
+    except pictures.NoPicture as none:
+        context = {"document": shown, "number": number, "why": str(none)}
+        return render(request, "documents/no_picture.html", context, status=503 if none.is_passing else 404)
+    response.headers["Content-Disposition"] = "inline"
+    return _as_data(response)
 
 
 @require_GET
@@ -201,33 +264,67 @@ def document_status(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     return response
 
 
-@require_GET
+@require_safe
 @requires("read")
 def document_download(request: WorkspaceRequest, document_id: UUID) -> HttpResponseBase:
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
-    pieces = storage.read(shown.id, shown.stored_name)
     try:
-        first = next(pieces, b"")  # opened before the answer begins, so that a missing file is said and not cut off
+        file = storage.WholeFile(shown.id, shown.stored_name)
+        response = _download(request, file)
     except (storage.FileMissing, Tampered):
         return render(request, "documents/file_missing.html", {"document": shown}, status=404)
-    response = StreamingHttpResponse(chain([first], pieces), content_type="application/octet-stream")
-    response.headers["Content-Length"] = str(shown.size)
-    response.headers["Content-Disposition"] = content_disposition_header(True, shown.file_name) or "attachment"
+    if response.status_code in (200, 206):
+        if request.method == "GET":  # each range: who reads from the second byte on has it, too
+            record(Event.DOWNLOADED, document=str(shown.pk))
+        response.headers["Content-Disposition"] = content_disposition_header(True, shown.file_name) or "attachment"
+    return _as_data(response)
+
+
+def _as_data(response: HttpResponseBase) -> HttpResponseBase:
+    """What came from an uploaded file: a browser takes it for nothing but what we say, and runs nothing of it."""
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response
 
 
-@require_http_methods(["GET", "POST"])
+def _download(request: HttpRequest, file: storage.WholeFile) -> HttpResponseBase:
+    """The file, the range of it that is asked for, or why neither. Raises Tampered before the answer has begun."""
+    tag = f'"{file.fingerprint}"'
+    if unchanged := get_conditional_response(request, etag=tag):
+        file.close()
+        return unchanged
+    wanted = None
+    if request.method == "GET" and request.headers.get("If-Range", tag).strip() == tag:
+        try:
+            wanted = ranges.asked(request.headers.get("Range", ""), file.size)
+        except ranges.Unsatisfiable:
+            file.close()
+            return HttpResponse(status=416, headers={"Content-Range": f"bytes */{file.size}", "Accept-Ranges": "bytes"})
+    start, stop = wanted or (0, file.size)
+    if request.method == "HEAD":
+        file.close()
+        response: HttpResponseBase = HttpResponse(content_type="application/octet-stream")
+    else:
+        pieces = file.read(start, stop)
+        first = next(pieces, b"")  # opened before the answer begins, so that a changed file is said and not cut off
+        response = StreamingHttpResponse(chain([first], pieces), content_type="application/octet-stream")
+    if wanted:
+        response.status_code = 206
+        response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{file.size}"
+    response.headers["Content-Length"] = str(stop - start)
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["ETag"] = tag
+    return response
+
+
+@require_POST
 @requires("upload")
 def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
-    shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
-    if request.method == "POST":
-        title = shown.title
-        erasing.delete(shown)
-        messages.success(request, f"“{title}” is deleted.")
-        return redirect("documents")
-    return render(request, "documents/document_delete.html", {"document": shown})
+    """To the trash; the page that follows offers to undo it."""
+    shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
+    trash.trash([shown.id], request.user.pk)
+    messages.success(request, f"“{shown.title}” is in the trash.", extra_tags=f"undo:{shown.id}")
+    return redirect("documents")
 
 
 @require_POST
@@ -262,101 +359,3 @@ def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 def _known_query(query: str) -> str:
     given = QueryDict(query)
     return urlencode({key: given[key] for key in ("collection", "state", "page") if given.get(key)})
-
-
-# ---------------------------------------------------------------- collections
-
-
-@require_GET
-@requires("read")
-def collections(request: WorkspaceRequest) -> HttpResponse:
-    return _collections(request, NewCollectionForm(membership=request.membership))
-
-
-@require_POST
-@requires("upload")
-def collection_create(request: WorkspaceRequest) -> HttpResponse:
-    form = NewCollectionForm(request.POST, membership=request.membership)
-    if form.is_valid():
-        name, restricted = form.cleaned_data["name"], form.cleaned_data.get("restricted", False)
-        try:
-            collection = create_collection(name, by=request.membership, restricted=restricted)
-        except Refused as refused:
-            form.add_error("name", str(refused))
-        else:
-            messages.success(request, f"Collection “{collection.name}” is ready for documents.")
-            return redirect("collection-access", collection.pk) if restricted else redirect("collections")
-    return _collections(request, form, status=422)
-
-
-@require_http_methods(["GET", "POST"])
-@requires("upload")
-def collection_rename(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
-    form = CollectionForm(request.POST or None, initial={"name": collection.name})
-    if request.method == "POST" and form.is_valid():
-        try:
-            rename_collection(collection, form.cleaned_data["name"])
-        except Refused as refused:
-            form.add_error("name", str(refused))
-        else:
-            return redirect("collections")
-    shown = {"collection": collection, "form": form}
-    return render(request, "documents/collection_rename.html", shown, status=422 if form.errors else 200)
-
-
-@require_http_methods(["GET", "POST"])
-@requires("manage")
-def collection_access(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
-    """Who may see it."""
-    member = request.membership
-    collection = get_object_or_404(visible_collections(member), pk=collection_id)
-    candidates = access.candidates()
-    # for who restricts it now, their own name is chosen already: nobody locks themselves out by forgetting it
-    chosen = access.named_in(collection) if collection.restricted else {member.pk}
-    current = {"who": AccessForm.CHOSEN if collection.restricted else AccessForm.EVERYONE, "people": list(chosen)}
-    sent = request.POST if request.method == "POST" else None
-    form = AccessForm(sent, candidates=candidates, initial=current)
-    if request.method == "POST" and form.is_valid():
-        try:
-            change = access.set_access(collection, member, restricted=form.restricted, chosen=form.cleaned_data["people"])
-        except Refused as refused:
-            form.add_error("people", str(refused))
-        else:
-            messages.success(request, change.in_words(collection.name))
-            return redirect("collections")
-    shown = {"collection": collection, "form": form, "any_candidates": bool(candidates)}
-    return render(request, "documents/collection_access.html", shown, status=422 if form.errors else 200)
-
-
-@require_http_methods(["GET", "POST"])
-@requires("manage")
-def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpResponse:
-    collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
-    if request.method == "POST":
-        name = collection.name
-        deleted = erasing.delete_collection(collection)
-        messages.success(request, f"Collection “{name}” is deleted, with {_documents(deleted)}.")
-        return redirect("collections")
-    return render(
-        request,
-        "documents/collection_delete.html",
-        {"collection": collection, "documents_total": collection.documents.count()},
-    )
-
-
-def _collections(request: WorkspaceRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
-    counted = visible_collections(request.membership).annotate(
-        documents_total=Count("documents"),
-        documents_ready=Count("documents", filter=Q(documents__state=Document.State.READY)),
-    )
-    rows = sorted(counted, key=lambda collection: collection.name.casefold())
-    return render(request, "documents/collections.html", {"rows": rows, "form": form}, status=status)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"
-
-
-def _documents(count: int) -> str:
-    return "1 document" if count == 1 else f"{count:,} documents"

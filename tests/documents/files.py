@@ -1,6 +1,7 @@
 """Documents made in code, one builder per format, so that no test depends on a file nobody can read in a review."""
 
 import io
+import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 M = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+OPEN = "urn:oasis:names:tc:opendocument:xmlns"
 RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
 NAMESPACES = f'xmlns:w="{W}" xmlns:a="{A}" xmlns:p="{P}" xmlns:r="{R}" xmlns:m="{M}" xmlns:mc="{MC}"'
 OFFICE = "application/vnd.openxmlformats-officedocument"
@@ -192,3 +194,70 @@ def ole(encrypted: bool) -> bytes:
     """The head of an OLE container: an encrypted .docx, or an old .doc."""
     name = "EncryptedPackage" if encrypted else "WordDocument"
     return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + name.encode("utf-16-le") + bytes(500)
+
+
+def opendocument(kind: str, body: str, manifest: str = "<manifest/>") -> bytes:
+    """An OpenDocument file: kind is "text", "presentation" or "spreadsheet", body what stands in that element."""
+    names = " ".join(f'xmlns:{name}="{OPEN}:{uri}"' for name, uri in (
+        ("office", "office:1.0"), ("text", "text:1.0"), ("table", "table:1.0"), ("draw", "drawing:1.0"),
+        ("presentation", "presentation:1.0"),
+    ))  # fmt: skip
+    content = f"<office:document-content {names}><office:body><office:{kind}>{body}</office:{kind}></office:body>"
+    return zipped(
+        {
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
+            "content.xml": content + "</office:document-content>",
+            "META-INF/manifest.xml": manifest,
+        }
+    )
+
+
+def xls(sheets: Mapping[str, Sequence[Sequence[str | float]]]) -> bytes:
+    """An Excel workbook of before 2007: BIFF8 records ([MS-XLS]) in an OLE container ([MS-CFB]) with one stream."""
+
+    def record(kind: int, content: bytes) -> bytes:
+        return struct.pack("<HH", kind, len(content)) + content
+
+    def begin(kind: int) -> bytes:
+        return record(0x0809, struct.pack("<HHHHII", 0x0600, kind, 0, 1997, 0, 6))
+
+    def cell(row: int, column: int, value: str | float) -> bytes:
+        place = struct.pack("<HHH", row, column, 0)
+        if isinstance(value, str):
+            return record(0x0204, place + struct.pack("<HB", len(value), 1) + value.encode("utf-16-le"))
+        return record(0x0203, place + struct.pack("<d", value))
+
+    end = record(0x000A, b"")
+    pages = [
+        begin(0x10) + b"".join(cell(r, c, value) for r, cells in enumerate(rows) for c, value in enumerate(cells)) + end
+        for rows in sheets.values()
+    ]
+    listed = [struct.pack("<HBB", 0, len(name), 0) + name.encode() for name in sheets]
+    place = len(begin(5)) + sum(len(record(0x85, bytes(4) + entry)) for entry in listed) + len(end)
+    entries = b""
+    for entry, page in zip(listed, pages, strict=True):
+        entries += record(0x85, struct.pack("<I", place) + entry)
+        place += len(page)
+    stream = begin(5) + entries + end + b"".join(pages)
+    size = max(4096, len(stream))  # a shorter stream would lie in another place
+    return _contained("Workbook", stream.ljust(-(-size // 512) * 512, b"\0"), size)
+
+
+def _contained(name: str, stream: bytes, size: int) -> bytes:
+    count = len(stream) // 512
+    nowhere = 0xFFFFFFFF
+    header = struct.pack(
+        "<8s16sHHHHH6sIIIIIIIII", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, b"", 0, 1, 1, 0, 4096,
+        0xFFFFFFFE, 0, 0xFFFFFFFE, 0,
+    )  # fmt: skip
+    header += struct.pack("<109I", 0, *[nowhere] * 108)
+    chain = [0xFFFFFFFD, 0xFFFFFFFE, *range(3, count + 2), 0xFFFFFFFE]  # itself, the directory, the stream
+    table = struct.pack("<128I", *chain, *[nowhere] * (128 - len(chain)))
+
+    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+        written = name.encode("utf-16-le")
+        head = struct.pack("<64sHBBIII", written, len(written) + 2 if name else 0, kind, 1, nowhere, nowhere, child)
+        return head + bytes(36) + struct.pack("<IQ", start, size)
+
+    directory = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0) + entry(name, 2, nowhere, 2, size)
+    return header + table + directory + 2 * entry("", 0, nowhere, 0, 0) + stream

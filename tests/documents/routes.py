@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from documents.models import Document
+from django.utils import timezone
+
+from documents.models import Document, Field
 
 ROUTES = [  # address, method, the least role
     ("documents/", "get", "viewer"),
@@ -12,16 +14,32 @@ ROUTES = [  # address, method, the least role
     ("documents/{document}/", "get", "viewer"),
     ("documents/{document}/status/", "get", "viewer"),
     ("documents/{document}/download/", "get", "viewer"),
-    ("documents/{document}/delete/", "get", "editor"),
+    ("documents/{document}/pictures/1/", "get", "viewer"),
     ("documents/{document}/delete/", "post", "editor"),
     ("documents/{document}/retry/", "post", "editor"),
     ("documents/{document}/cancel/", "post", "editor"),
+    ("documents/{trashed}/restore/", "post", "editor"),
+    ("documents/{trashed}/erase/", "get", "editor"),
+    ("documents/{trashed}/erase/", "post", "editor"),
+    ("documents/trash/", "get", "editor"),
+    ("documents/trash/empty/", "get", "editor"),
+    ("documents/trash/empty/", "post", "editor"),
     ("collections/", "get", "viewer"),
     ("collections/create/", "post", "editor"),
     ("collections/{collection}/rename/", "get", "editor"),
     ("collections/{collection}/rename/", "post", "editor"),
     ("collections/{collection}/access/", "get", "admin"),
     ("collections/{collection}/access/", "post", "admin"),
+    ("collections/{collection}/fields/", "get", "editor"),
+    ("collections/{collection}/fields/", "post", "editor"),
+    ("collections/{collection}/fields/{field}/", "get", "editor"),
+    ("collections/{collection}/fields/{field}/", "post", "editor"),
+    ("collections/{collection}/fields/{field}/delete/", "get", "admin"),
+    ("collections/{collection}/fields/{field}/delete/", "post", "admin"),
+    ("collections/{collection}/describe/", "get", "editor"),
+    ("collections/{collection}/describe/", "post", "editor"),
+    ("documents/{document}/describe/", "get", "editor"),
+    ("documents/{document}/describe/", "post", "editor"),
     ("collections/{collection}/delete/", "get", "admin"),
     ("collections/{collection}/delete/", "post", "admin"),
 ]
@@ -29,7 +47,22 @@ ROLES = ["viewer", "editor", "admin", "owner"]
 
 
 def path_of(route: str, document: Document) -> str:
-    return route.format(document=document.id, collection=document.collection_id)
+    """A field has its collection's id, see `made_ready`."""
+    collection = document.collection_id
+    return route.format(document=document.id, trashed=document.id, collection=collection, field=collection)
+
+
+def made_ready(document: Document, route: str) -> Document:
+    """In the trash, for addresses that lead there; with a field in its collection, for addresses of one."""
+    if "{field}" in route:
+        collection = document.collection
+        Field.objects.create(
+            id=collection.id, collection=collection, name="State", name_digest=b"f" * 32, kind="keyword", position=1
+        )
+    if "{trashed}" in route:
+        document.trashed_at = timezone.now()
+        document.save(update_fields=["trashed_at"])
+    return document
 
 
 def without_reference(response: Any) -> str:

@@ -15,7 +15,7 @@ from tenants import people
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
 from tenants.models import Membership
-from tests.documents.routes import ROLES, ROUTES, path_of, without_reference
+from tests.documents.routes import ROLES, ROUTES, made_ready, path_of, without_reference
 from tests.factories import DocumentFactory
 
 State = Document.State
@@ -145,6 +145,8 @@ def test_what_one_may_not_see_is_answered_like_what_does_not_exist(
     sign_in: Callable[..., Client],
 ) -> None:
     client = sign_in(person("admin", workspace_a))  # may do all of it elsewhere
+    with workspace(workspace_a):
+        made_ready(secret, route)
     hidden = getattr(client, method)(workspace_a.path + path_of(route, secret))
     unknown = getattr(client, method)(workspace_a.path + path_of(route, UNKNOWN))
     assert hidden.status_code == unknown.status_code == 404

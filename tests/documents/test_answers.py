@@ -1,11 +1,14 @@
 """What a child says is believed only as far as it keeps to the form."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from documents.extraction import answers
 from documents.extraction.pages import Extraction, Page
+from documents.extraction.pictures import COLOUR, GREY, SIDE, Picture
 from documents.reasons import Reason, Unreadable
 
 clean = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
@@ -14,25 +17,57 @@ extractions = st.lists(st.tuples(clean.map(lambda label: label[:100]), clean), m
 )
 
 
+drawings = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([GREY, COLOUR])).flatmap(
+    lambda shape: st.binary(min_size=shape[0] * shape[1] * shape[2], max_size=shape[0] * shape[1] * shape[2]).map(
+        lambda pixels: Picture(*shape, pixels)
+    )
+)
+
+
 @given(extractions)
 def test_what_is_packed_is_unpacked(extraction: Extraction) -> None:
-    assert answers.unpack(answers.pack_pages(extraction)) == extraction
+    assert answers.unpack_pages(answers.pack_pages(extraction)) == extraction
 
 
 @given(extractions, st.data())
 def test_a_cut_answer_is_malformed(extraction: Extraction, data: st.DataObject) -> None:
     packed = answers.pack_pages(extraction)
     with pytest.raises(answers.Malformed):
-        answers.unpack(packed[: data.draw(st.integers(0, len(packed) - 1))])
+        answers.unpack_pages(packed[: data.draw(st.integers(0, len(packed) - 1))])
+
+
+@given(drawings)
+def test_a_packed_picture_is_unpacked(picture: Picture) -> None:
+    assert answers.unpack_picture(answers.pack_picture(picture)) == picture
+
+
+@given(drawings, st.data())
+def test_a_cut_picture_is_malformed(picture: Picture, data: st.DataObject) -> None:
+    packed = answers.pack_picture(picture)
+    with pytest.raises(answers.Malformed):
+        answers.unpack_picture(packed[: data.draw(st.integers(0, len(packed) - 1))])
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_a_closed_set(body: bytes) -> None:
-    for answer in (body, answers.MAGIC + body, answers.MAGIC + b"P" + body, answers.MAGIC + b"R" + body):
-        try:
-            answers.unpack(answer)
-        except (answers.Malformed, Unreadable):
-            continue
+    for begins in (b"", *(answers.MAGIC + kind for kind in (b"", b"P", b"D", b"R"))):
+        for unpack in (answers.unpack_pages, answers.unpack_picture):
+            with contextlib.suppress(answers.Malformed, Unreadable):
+                unpack(begins + body)
+
+
+def test_one_kind_is_not_taken_for_the_other() -> None:
+    with pytest.raises(answers.Malformed):
+        answers.unpack_picture(answers.pack_pages(Extraction("text", (Page(1, "", "x"),))))
+    with pytest.raises(answers.Malformed):
+        answers.unpack_pages(answers.pack_picture(Picture(1, 1, GREY, b"x")))
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 1, 0), (1, 0, 1, 0), (SIDE + 1, 1, 1, SIDE + 1), (1, 1, 2, 2), (1, 1, 1, 2)])
+def test_a_shape_out_of_bounds_is_malformed(shape: tuple[int, int, int, int]) -> None:
+    width, height, channels, length = shape
+    with pytest.raises(answers.Malformed):
+        answers.unpack_picture(answers.pack_picture(Picture(width, height, channels, bytes(length))))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +82,15 @@ def test_any_bytes_end_in_a_closed_set(body: bytes) -> None:
 )
 def test_values_out_of_bounds_are_malformed(extraction: Extraction) -> None:
     with pytest.raises(answers.Malformed):
-        answers.unpack(answers.pack_pages(extraction))
+        answers.unpack_pages(answers.pack_pages(extraction))
 
 
 def test_a_refusal_carries_its_reason() -> None:
     with pytest.raises(Unreadable) as refused:
-        answers.unpack(answers.pack_refusal(Reason.ENCRYPTED, "PdfiumError"))
+        answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "PdfiumError"))
     assert (refused.value.reason, refused.value.detail) == (Reason.ENCRYPTED, "PdfiumError")
 
 
 def test_a_refusal_cannot_carry_content() -> None:
     with pytest.raises(answers.Malformed):
-        answers.unpack(answers.pack_refusal(Reason.ENCRYPTED, "the secret words"))
+        answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "the secret words"))

@@ -64,9 +64,10 @@ def test_delete_with_its_documents(
         DocumentFactory.create_batch(3, collection=going)
         kept = DocumentFactory(collection=staying)
     path = address(f"collections/{going.id}/delete/")
-    assert "its 3 documents" in client_owner.get(path).content.decode()
+    assert "everything in it: 3 documents" in client_owner.get(path).content.decode()
     answer = client_owner.post(path, follow=True)
     assert "with 3 documents" in answer.content.decode()
+    assert answer.redirect_chain[-1][0].startswith(address("receipts/"))
     with workspace(workspace_a):
         assert list(Document.objects.values_list("id", flat=True)) == [kept.id]
     assert names(workspace_a) == ["Staying"]
@@ -78,10 +79,10 @@ def test_documents_are_locked_before_the_index(workspace_a: Any, monkeypatch: py
     """Whoever finishes a document locks its row, then the index: the other way round the two would wait for each other."""
     free: list[int] = []
 
-    def look(ids: list[Any]) -> int:
+    def look(ids: list[Any]) -> indexing.Removed:
         with ThreadPoolExecutor(1) as other:
             free.append(other.submit(rows_nobody_holds).result())
-        return 0
+        return indexing.Removed()
 
     def rows_nobody_holds() -> int:
         try:
@@ -95,7 +96,7 @@ def test_documents_are_locked_before_the_index(workspace_a: Any, monkeypatch: py
     with workspace(workspace_a):
         going = CollectionFactory()
         DocumentFactory.create_batch(5, collection=going)
-        assert erasing.delete_collection(going) == 5
+        assert erasing.erase_collection(going).documents == 5
     assert free == [0, 0, 0]
 
 
@@ -103,8 +104,8 @@ def test_documents_are_locked_before_the_index(workspace_a: Any, monkeypatch: py
 def test_deleting_twice_at_once_is_no_mistake() -> None:
     going = CollectionFactory()
     DocumentFactory(collection=going)
-    assert erasing.delete_collection(Collection.objects.get(pk=going.pk)) == 1
-    assert erasing.delete_collection(going) == 0
+    assert erasing.erase_collection(Collection.objects.get(pk=going.pk)).documents == 1
+    assert erasing.erase_collection(going).documents == 0
 
 
 @pytest.mark.usefixtures("in_workspace_a")

@@ -10,6 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from documents.models import Document
+from tenants.ciphers import Cipher, ColumnCipher
 from tenants.context import workspace
 from tenants.models import Tenant
 from tests.factories import CollectionFactory, DocumentFactory
@@ -95,8 +96,8 @@ def test_fifty_a_page_newest_first(client_viewer: Client, address: Address, work
     ("role", "queries"),
     [
         ("viewer", 8),  # session, person, membership, collections, unfinished, all, rows, the switcher's workspaces
-        ("editor", 9),  # and how much of the quota is used
-        ("owner", 9),
+        ("editor", 11),  # and how much of the quota is used, which collections have fields, and how many are in the trash
+        ("owner", 11),
     ],
 )
 def test_the_number_of_queries_does_not_grow(
@@ -127,3 +128,41 @@ def test_a_document_that_becomes_ready_while_the_rows_are_read_is_asked_for_agai
     monkeypatch.setattr(views, "Paginator", paginator)
     assert client_viewer.get(address("documents/rows/")).status_code == 200
     assert client_viewer.get(address("documents/rows/")).status_code == 286
+
+
+def test_of_a_thousand_documents_only_what_is_shown_is_decrypted(
+    client_viewer: Client, address: Address, workspace_a: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Titles, and a few words of state, of the fifty on the page; and every collection's name, since they are sorted by it."""
+    with workspace(workspace_a):
+        collections = [CollectionFactory(name=f"Collection {number}") for number in range(3)]
+        rows = [
+            Document(title=f"Document {n}", file_name=f"{n}.txt", size=1, stored_name=f"n{n}", collection=collections[n % 3])
+            for n in range(1000)
+        ]
+        Document.objects.bulk_create(rows)
+    opened: list[tuple[str, ...]] = []
+    one, many = Cipher.decrypt, ColumnCipher.decrypt
+
+    def counted(cipher: Cipher, context: tuple[str, ...], blob: bytes) -> bytes:
+        opened.append(context)
+        return one(cipher, context, blob)
+
+    def counted_of_column(column: ColumnCipher, pk: object, blob: bytes) -> bytes:
+        opened.append((*column._place, str(pk)))
+        return many(column, pk, blob)
+
+    monkeypatch.setattr(Cipher, "decrypt", counted)
+    monkeypatch.setattr(ColumnCipher, "decrypt", counted_of_column)
+    for page in ("documents/", "documents/?page=3", "documents/rows/"):
+        opened.clear()
+        assert len(titles(client_viewer.get(address(page)))) == 50
+        of_documents = {context for context in opened if context[0] == "documents_document"}
+        assert len({context for context in of_documents if context[1] == "title"}) == 50
+        assert len({context[2] for context in of_documents}) == 50
+        assert len(of_documents) <= 4 * 50
+        assert len({context for context in opened if context[0] == "documents_collection"}) == 3
+    for page in ("collections/", "documents/trash/", ""):
+        opened.clear()
+        assert client_viewer.get(address(page)).status_code in (200, 403)
+        assert not [context for context in opened if context[0] == "documents_document"]

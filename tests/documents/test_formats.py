@@ -6,6 +6,7 @@ import pytest
 
 from documents.extraction.formats.plain import read_markdown
 from documents.extraction.pages import Extraction
+from documents.reasons import Reason, Unreadable
 from tests.documents import files
 
 Extract = Callable[[bytes, str], Extraction]
@@ -97,6 +98,57 @@ def test_xlsx_a_long_sheet_continues(extract: Extract) -> None:
     labels = [page.label for page in found.pages]
     assert labels[:2] == ["Sheet Log", "Sheet Log, part 2"]
     assert "\n".join(page.text for page in found.pages).count("with some words") == 1000
+
+
+def test_odt_headings_lists_tables_and_what_hangs_on_a_paragraph(extract: Extract) -> None:
+    body = (
+        "<text:tracked-changes><text:changed-region><text:p>gone</text:p></text:changed-region></text:tracked-changes>"
+        '<text:h text:outline-level="2">Report</text:h>'
+        "<text:p>Before<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>a note</text:p>"
+        '</text:note-body></text:note><text:s text:c="2"/><text:span>the</text:span><text:tab/>table.</text:p>'
+        "<text:list><text:list-item><text:p>first</text:p></text:list-item></text:list>"
+        "<table:table><table:table-header-rows><table:table-row><table:table-cell><text:p>Item</text:p></table:table-cell>"
+        '<table:table-cell table:number-columns-repeated="2"/><table:table-cell><text:p>Cost</text:p></table:table-cell>'
+        '<table:table-cell table:number-columns-repeated="16384"/></table:table-row></table:table-header-rows></table:table>'
+        "<text:p><draw:frame><draw:text-box><text:p>boxed</text:p></draw:text-box></draw:frame></text:p>"
+    )
+    found = extract(files.opendocument("text", body), "odt")
+    assert found.format == "odt"
+    assert pages(found) == [("", "## Report\n\nBefore  the\ttable.\n\na note\n\nfirst\n\nItem |  |  | Cost\n\nboxed")]
+
+
+def test_odp_slides_and_notes(extract: Extract) -> None:
+    def frame(text: str, kind: str) -> str:
+        box = f"<draw:text-box><text:p>{text}</text:p></draw:text-box>"
+        return f'<draw:frame presentation:class="{kind}">{box}</draw:frame>'
+
+    notes = f"<presentation:notes>{frame('say hello', 'notes')}</presentation:notes>"
+    slides = f"<draw:page>{frame('Opening', 'title')}{frame('one', 'outline')}{notes}</draw:page><draw:page>"
+    found = extract(files.opendocument("presentation", f"{slides}{frame('last', 'outline')}</draw:page>"), "odp")
+    assert found.format == "odp"
+    assert pages(found) == [("Slide 1", "# Opening\n\none\n\nNotes:\nsay hello"), ("Slide 2", "last")]
+
+
+def test_ods_sheets(extract: Extract) -> None:
+    cells = (
+        '<table:table-cell office:value-type="string"><text:p>Tea</text:p></table:table-cell>'
+        '<table:table-cell office:value-type="float" office:value="3"><text:p>3</text:p></table:table-cell>'
+    )
+    body = f'<table:table table:name="Budget"><table:table-row>{cells}</table:table-row></table:table>'
+    found = extract(files.opendocument("spreadsheet", body), "ods")
+    assert (found.format, pages(found)) == ("ods", [("Sheet Budget", "Tea | 3")])
+
+
+@pytest.mark.parametrize("kind", ["text", "presentation", "spreadsheet"])
+def test_a_locked_opendocument_file_is_named_as_such(extract: Extract, kind: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        extract(files.opendocument(kind, "", "<manifest><file-entry><encryption-data/></file-entry></manifest>"), "")
+    assert caught.value.reason == Reason.ENCRYPTED
+
+
+def test_xls_sheets_rows_and_cells(extract: Extract) -> None:
+    found = extract(files.xls({"Budget": [["Item", "Größe"], ["Tea", 3.0]], "Names": [["Ada"]]}), "xls")
+    assert (found.format, pages(found)) == ("xls", [("Sheet Budget", "Item | Größe\nTea | 3"), ("Sheet Names", "Ada")])
 
 
 def test_html(extract: Extract) -> None:

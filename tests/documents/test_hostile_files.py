@@ -104,6 +104,7 @@ def test_entities_neither_grow_nor_read_files(refusal: Refusal, sandbox: Sandbox
     [
         (b"<html>" + b"<div>" * 300_000 + b"deep", "html"),
         (files.docx("<w:sdt>" * 3000 + "</w:sdt>" * 3000), "docx"),
+        (files.opendocument("text", "<text:section>" * 3000 + "</text:section>" * 3000), "odt"),
         (b"From: x\nTo: y\nSubject: z\n" + b"Content-Type: message/rfc822\n\nFrom: x\n" * 200 + b"\nx", "eml"),
     ],
 )
@@ -127,6 +128,23 @@ def test_a_sheet_with_a_cell_at_the_far_corner_is_contained(sandbox: Sandbox) ->
     assert sandbox.extract([b"the next one"], "txt").pages[0].text == "the next one"
 
 
+def test_a_sheet_that_repeats_its_words_without_end_is_contained(sandbox: Sandbox) -> None:
+    words = "<text:p>words</text:p></table:table-cell>"
+    cell = f'<table:table-cell office:value-type="string" table:number-columns-repeated="16384">{words}'
+    line = f'<table:table-row table:number-rows-repeated="100000">{cell}</table:table-row>'
+    with pytest.raises(Unreadable) as refused:
+        sandbox.extract([files.opendocument("spreadsheet", f'<table:table table:name="A">{line}</table:table>')], "ods")
+    assert refused.value.reason in (Reason.DAMAGED, Reason.MEMORY, Reason.CRASHED)
+    assert sandbox.extract([b"the next one"], "txt").pages[0].text == "the next one"
+
+
+def test_text_that_repeats_its_cells_without_end_is_read(sandbox: Sandbox) -> None:
+    cell = '<table:table-cell table:number-columns-repeated="999999"><text:p>word</text:p></table:table-cell>'
+    table = f"<table:table><table:table-row>{cell * 3}</table:table-row></table:table>"
+    found = sandbox.extract([files.opendocument("text", table)], "odt")
+    assert found.pages[0].text.count("word") == 1000
+
+
 def test_text_beyond_the_limit_is_refused(refusal: Refusal) -> None:
     assert refusal(b"some words of a very long text\n" * (2_300_000), "txt") == Reason.TOO_LARGE
 
@@ -138,6 +156,9 @@ def test_mutilated_files_end_with_pages_or_a_reason(sandbox: Sandbox) -> None:
         "docx": files.docx(files.paragraph("hello") * 5),
         "pptx": files.pptx([files.shape("a"), files.shape("b")]),
         "xlsx": files.xlsx({"A": [["x", 1.0]] * 3}),
+        "xls": files.xls({"A": [["x", 1.0]] * 3}),
+        "odt": files.opendocument("text", "<text:p>hello</text:p>" * 5),
+        "ods": files.opendocument("spreadsheet", '<table:table table:name="A"><table:table-row/></table:table>'),
         "epub": files.epub(["<p>one", "<p>two"]),
         "eml": files.eml("subject", "body", "<p>html", {"a": b"b"}),
         "rtf": files.rtf("hello"),

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import LazySettings
+from django.conf import settings as django_settings
+from django.db import DatabaseError
 
 from documents import ingestion
 from documents.importing import import_folder, import_texts
@@ -69,3 +71,20 @@ def test_texts(model_dir: Path) -> None:
     assert (first.reference, first.title, first.page_set.get().text) == ("d1", "A title", "A title\n\nand its words")
     assert (second.title, second.page_set.get().text) == ("d2", "words alone")
     assert (third.state, third.reason) == ("failed", "empty")
+
+
+def test_a_row_that_cannot_be_written_leaves_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise DatabaseError("the connection is gone")
+
+    monkeypatch.setattr(Document, "save_base", broken)
+    before = files()
+    with pytest.raises(DatabaseError):
+        import_folder(folder, "Imported")
+    with pytest.raises(DatabaseError):
+        import_texts([CorpusText("d1", "A title", "and its words")], "Corpus")
+    assert files() == before
+
+
+def files() -> set[Path]:
+    return {path for path in Path(django_settings.FILES_DIR).rglob("*") if path.is_file()}

@@ -15,9 +15,11 @@ from documents import erasing, ingestion, ledger, storage
 from documents.extraction.sandbox import SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason
-from search import indexing
-from search.models import Chunk, IndexEntry, Terms
+from search import indexes, indexing
+from search.models import FIRST_INDEX, Chunk, IndexEntry, Terms
 from search.pool import pool
+from tenants.keys.keyring import keyring
+from tenants.keys.providers import Keystore, ProviderUnreachable
 from tests.documents import files
 from tests.factories import DocumentFactory
 
@@ -55,6 +57,37 @@ def assert_complete(document: Document) -> None:
         assert chunk.text == texts[chunk.page][chunk.start : chunk.end]
         assert chunk.id == indexing.passage_id(document.id, chunk.sequence)
         assert 0 < chunk.tokens <= 254
+
+
+@pytest.mark.parametrize("when", ["before", "after the text"])
+def test_while_the_key_service_is_away_it_waits_and_loses_no_attempt(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    document = DocumentFactory(content=LONG.encode())
+    there = Keystore.unwrap
+    away = [when == "before"]
+
+    def unwrap(*args: Any) -> bytes:
+        if away[0]:
+            raise ProviderUnreachable("Vault does not answer.")
+        return there(*args)
+
+    def leaves(*args: Any) -> None:
+        extracted(*args)
+        away[0] = True
+        keyring.forget()
+
+    extracted = ledger.extracted
+    monkeypatch.setattr(Keystore, "unwrap", unwrap)
+    keyring.forget()
+    if when != "before":
+        monkeypatch.setattr(ledger, "extracted", leaves)
+        with pytest.raises(ProviderUnreachable):
+            ingestion.ingest(document.id)
+    for _ in range(ledger.MAX_ATTEMPTS + 1):  # as often as the sweeper brings it back
+        ingestion.ingest(document.id)
+    assert now(document).is_unfinished
+    away[0] = False
+    ingestion.ingest(document.id)
+    assert_complete(document)
 
 
 def test_a_document_becomes_ready() -> None:
@@ -216,7 +249,7 @@ def test_cancelled_while_running_it_ends_quietly(stage: str, monkeypatch: pytest
 @pytest.mark.parametrize("stage", ["read", "extracted", "planned", "embed 1", "embed 3", "finish"])
 def test_deleted_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = DocumentFactory(content=LONG.encode())
-    interfere(stage, lambda: erasing.delete(document), monkeypatch)
+    interfere(stage, lambda: erasing.erase([document.id]), monkeypatch)
     ingestion.ingest(document.id)
     for model in (Chunk, IndexEntry, Page):
         assert not model.objects.filter(document_id=document.id).exists()
@@ -314,9 +347,9 @@ def test_the_cloak_outlives_a_first_batch_that_is_rolled_back(monkeypatch: pytes
         with pytest.raises(Killed):
             ingestion.ingest(document.id)
     assert not Chunk.objects.exists()
-    used = indexing.live_cloak().rotation
+    used = indexes.cloak(FIRST_INDEX).rotation
     pool().clear()
-    assert np.array_equal(indexing.live_cloak().rotation, used)
+    assert np.array_equal(indexes.cloak(FIRST_INDEX).rotation, used)
     ingestion.ingest(document.id)
     assert_complete(document)
 

@@ -30,6 +30,7 @@ def test_cleaned_text_can_be_stored(text: str) -> None:
         ("a\n\n \n\n\nb", "a\n\nb"),
         ("a\ud83d\ude42b", "a🙂b"),
         ("a\ud83db", "ab"),
+        ("Mu\u0308ller, a\u0301rbol, \u212b", "Müller, árbol, Å"),
         ("tab\tstays\x0bline\x0cfeed", "tab\tstays\nline\nfeed"),
     ],
 )

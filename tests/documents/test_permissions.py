@@ -7,17 +7,16 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from documents import views
 from documents.models import Collection, Document
 from tenants.context import workspace
-from tests.documents.routes import ROLES, ROUTES, path_of, without_reference
+from tests.documents.routes import ROLES, ROUTES, made_ready, path_of, without_reference
 from tests.factories import DocumentFactory
 
 
 @pytest.fixture
-def document(workspace_a: Any) -> Document:
+def document(workspace_a: Any, request: pytest.FixtureRequest) -> Document:
     with workspace(workspace_a):
-        return DocumentFactory()
+        return made_ready(DocumentFactory(), request.node.callspec.params["route"])
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -25,16 +24,20 @@ def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
     for entry in resolver.url_patterns:
         path = prefix + str(entry.pattern)
         if isinstance(entry, URLPattern):
-            if entry.callback.__module__ == views.__name__:
+            if entry.callback.__module__.startswith("documents."):
                 yield path
         else:
             yield from addresses(entry, path)
 
 
 def test_every_address_is_listed_here() -> None:
-    listed = {
-        path.replace("{document}", "<uuid:document_id>").replace("{collection}", "<uuid:collection_id>") for path, *_ in ROUTES
+    named = {
+        "document": "<uuid:document_id>",
+        "trashed": "<uuid:document_id>",
+        "collection": "<uuid:collection_id>",
+        "field": "<uuid:field_id>",
     }
+    listed = {path.format(**named).replace("pictures/1", "pictures/<int:number>") for path, *_ in ROUTES}
     found = list(addresses(get_resolver("workspace.urls_workspace")))
     assert len(found) == len(set(found)) == len(listed)
     assert set(found) == listed

@@ -52,9 +52,9 @@ def test_what_is_received_counts_and_what_is_deleted_counts_no_more(in_workspace
     first = received(b"12345")
     received(b"123")
     assert counted() == (2, 8)
-    erasing.delete(first)
+    erasing.erase([first.id])
     assert counted() == (1, 3)
-    erasing.delete_collection(collection_named("Documents"))
+    erasing.erase_collection(collection_named("Documents"))
     assert counted() == (0, 0)
 
 
@@ -65,7 +65,7 @@ def test_canaries_do_not_count(in_workspace_a: Tenant) -> None:
     assert counted() == (0, 0)
     quotas.recount()
     assert counted() == (0, 0)
-    erasing.delete(made)
+    erasing.erase([made.id])
     assert counted() == (0, 0)
 
 
@@ -185,9 +185,9 @@ def test_uploads_and_deletions_at_once_keep_the_count_right(workspace_a: Tenant)
                 for _ in range(5):
                     made = received(b"12345", f"Collection {number % 2}")
                     if number % 3 == 0:
-                        erasing.delete(made)
+                        erasing.erase([made.id])
                 if number == 7:
-                    erasing.delete_collection(collection_named("Collection 1"))
+                    erasing.erase_collection(collection_named("Collection 1"))
                 quotas.recount()
         except Refused as refused:
             said.append(str(refused))

@@ -214,19 +214,27 @@ def test_a_row_that_is_not_written_leaves_no_file(
 
 @pytest.mark.django_db(transaction=True)
 def test_into_a_collection_that_is_being_deleted(
-    client_editor: Client, address: Address, workspace_a: Any, listed: Callable[[], list[Path]]
+    client_editor: Client,
+    address: Address,
+    workspace_a: Any,
+    listed: Callable[[], list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The upload waits for the deletion's lock, then says what happened."""
     with workspace(workspace_a):
         going = create_collection("Going").id
     deleted, waited = threading.Event(), []
 
+    def before_the_commit(*_: Any, **__: Any) -> None:
+        deleted.set()
+        waited.append(until_somebody_waits())
+
+    monkeypatch.setattr(erasing, "record", before_the_commit)
+
     def delete() -> None:
         try:
-            with workspace(workspace_a), transaction.atomic():
-                erasing.delete_collection(Collection.objects.get(pk=going))
-                deleted.set()
-                waited.append(until_somebody_waits())
+            with workspace(workspace_a):
+                erasing.erase_collection(Collection.objects.get(pk=going))
         finally:
             connection.close()
 
