@@ -1,22 +1,24 @@
 """The only way passages enter and leave the search: stored while a document is embedded, found once it is published.
 
-Knows documents by id. Every change of what may be found raises the index's generation under the index row's lock, in
-the transaction that makes the change, so that no process goes on with an older view.
+Knows documents by id. Every change of what may be found raises the generation under the lock of its row, in the
+transaction that makes the change, so that no process goes on with an older view. What is stored goes into every index that
+is written (search.indexes); `publish` makes sure that none lacks any of it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid5
 
 import numpy as np
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef, QuerySet, Sum
 
-from search import keywords
-from search.cloak import Cloak, HalfVectors, Vectors
-from search.models import LIVE_INDEX, Chunk, StoredCloak, Terms, VectorIndex
-from search.pool import pool
-from tenants.ciphers import seed
-from tenants.context import current_tenant
+from search import indexes, keywords
+from search.cloak import Vectors
+from search.facts import Value
+from search.indexes import Live
+from search.models import FIRST_INDEX, Chunk, Facts, IndexEntry, Protection, SealedVectors, Terms, VectorIndex
 
 READ_BATCH = 1000  # passages decrypted at a time when a document is published
 
@@ -42,6 +44,21 @@ class Passage:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What the search had: passages, their vectors in every index, rows of documents' words, rows of what filters them."""
+
+    passages: int = 0
+    vectors: int = 0
+    terms: int = 0
+    facts: int = 0
+
+    def __add__(self, more: "Removed") -> "Removed":
+        return Removed(
+            self.passages + more.passages, self.vectors + more.vectors, self.terms + more.terms, self.facts + more.facts
+        )
+
+
 def passage_id(document_id: UUID, sequence: int) -> UUID:
     """The same for the same place in the same document, so that a repeated batch stores nothing twice."""
     return uuid5(document_id, str(sequence))
@@ -62,8 +79,8 @@ def add(document_id: UUID, passages: Sequence[Passage], embeddings: Vectors) -> 
     text, vector = Chunk._meta.get_field("text").writer(), Chunk._meta.get_field("embedding").writer()
     ids = [passage.id for passage in passages]
     halves = embeddings.astype("<f2")
-    # Noise follows what is stored: the same float16 vector always gets the same noise.
-    disguised = live_cloak().disguise(halves.astype(np.float32), ids)
+    rounded = halves.astype(np.float32)
+    entries = [(index.id, indexes.stored_form(index, rounded, ids)) for index in indexes.written()]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             'INSERT INTO search_chunk (id, document_id, sequence, page, start, "end", tokens, text, embedding) '
@@ -78,26 +95,37 @@ def add(document_id: UUID, passages: Sequence[Passage], embeddings: Vectors) -> 
                 [passage.start for passage in passages],
                 [passage.end for passage in passages],
                 [passage.tokens for passage in passages],
-                [bytes(text(passage.id, passage.text)) for passage in passages],
-                [bytes(vector(p.id, half.tobytes())) for p, half in zip(passages, halves, strict=True)],
+                [text(passage.id, passage.text) for passage in passages],
+                [vector(p.id, half.tobytes()) for p, half in zip(passages, halves, strict=True)],
             ],
         )
+        for index_id, held in entries:
+            if held is not None:
+                _enter(index_id, [document_id] * len(ids), ids, held)
+
+
+def _enter(index_id: int, document_ids: Sequence[UUID], chunk_ids: Sequence[UUID], held: list[str]) -> None:
+    """What is there already stays."""
+    with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO search_indexentry (chunk_id, index_id, document_id, vector) "
-            "SELECT e.id, %s, %s, e.vector::halfvec FROM unnest(%s::uuid[], %s::text[]) AS e(id, vector) "
+            "SELECT e.id, %s, e.document, e.vector::halfvec "
+            "FROM unnest(%s::uuid[], %s::uuid[], %s::text[]) AS e(id, document, vector) "
             "ON CONFLICT (chunk_id, index_id) DO NOTHING",
-            [LIVE_INDEX, document_id, ids, [vector_text(row) for row in disguised]],
+            [index_id, list(chunk_ids), list(document_ids), held],
         )
 
 
-def publish(document_id: UUID, collection_id: UUID) -> None:
-    """From the commit of the caller's transaction on the document is found, in that collection.
+def publish(document_id: UUID, collection_id: UUID, values: Mapping[UUID, Value] | None = None) -> None:
+    """From the commit of the caller's transaction on the document is found, in that collection, and by these values.
 
     Raises IncompleteDocument when a passage between the first and the last is missing.
     """
     _require_transaction()
     payload = keywords.collect(_texts(document_id))
-    generation = _raise_generation()
+    generation = raise_generation()
+    for index in indexes.written():  # under the lock: from here on none comes or goes
+        complete(index, document_id)
     row = Terms(document_id=document_id, collection_id=collection_id, generation=generation, payload=payload)
     Terms.objects.bulk_create(
         [row],
@@ -105,47 +133,144 @@ def publish(document_id: UUID, collection_id: UUID) -> None:
         unique_fields=["document_id"],
         update_fields=["collection_id", "generation", "payload"],
     )
+    if values:
+        _describe({document_id: values}, generation)
 
 
-def remove(document_ids: Iterable[UUID]) -> int:
-    """Delete everything the search has of these documents; returns how many passages that were."""
+def describe(documents: Mapping[UUID, Mapping[UUID, Value]]) -> None:
+    """From the commit of the caller's transaction on these documents, which must be published, are filtered by these values.
+
+    By the id of their field; they take the place of all values a document had here.
+    """
+    _require_transaction()
+    if documents:
+        _describe(documents, raise_generation())
+
+
+def _describe(documents: Mapping[UUID, Mapping[UUID, Value]], generation: int) -> None:
+    """A document without values keeps a row: that it changed is known by its generation."""
+    write = Facts._meta.get_field("payload").writer()
+    sealed = [write(pk, {str(which): value for which, value in values.items()}) for pk, values in documents.items()]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO search_facts (document_id, generation, payload) "
+            "SELECT f.id, %s, f.payload FROM unnest(%s::uuid[], %b::bytea[]) AS f(id, payload) "
+            "ON CONFLICT (document_id) DO UPDATE SET generation = excluded.generation, payload = excluded.payload",
+            [generation, list(documents), sealed],
+        )
+
+
+def complete(index: VectorIndex, document_id: UUID) -> int:
+    """Put into an index what it lacks of a document: batches stored before anybody knew of it. Returns how many passages.
+
+    Under `lock`, so that the document is not erased meanwhile.
+    """
+    if index.is_sealed:
+        return seal(index, [document_id])
+    done = 0
+    while batch := enter_missing(index, document_id):
+        done += len(batch)
+    return done
+
+
+def enter_missing(index: VectorIndex, document_id: UUID | None = None, after: UUID | None = None) -> list[UUID]:
+    """A batch of passages, of one document or of any, that an index lacks, by id from `after` on. Their ids. Under `lock`."""
+    missing = Chunk.objects.filter(~Exists(IndexEntry.objects.filter(chunk_id=OuterRef("pk"), index_id=index.id)))
+    if document_id is not None:
+        missing = missing.filter(document_id=document_id)
+    if after is not None:
+        missing = missing.filter(pk__gt=after)
+    batch = list(missing.order_by("pk").values_list("id", "document_id", "embedding")[:READ_BATCH])
+    if not batch:
+        return []
+    read = Chunk._meta.get_field("embedding").reader()
+    blob = b"".join([read(chunk_id, embedding) for chunk_id, _, embedding in batch])
+    vectors = np.frombuffer(blob, dtype="<f2").reshape(-1, index.dimension).astype(np.float32)
+    ids = [chunk_id for chunk_id, _, _ in batch]
+    if (held := indexes.stored_form(index, vectors, ids)) is None:
+        return []
+    _enter(index.id, [document for _, document, _ in batch], ids, held)
+    return ids
+
+
+def seal(index: VectorIndex, document_ids: Sequence[UUID]) -> int:
+    """The vectors of each document that lacks it, in the order of its passages, encrypted as one. Returns how many passages.
+
+    Under `lock`.
+    """
+    there = set(SealedVectors.objects.filter(pk__in=document_ids).values_list("pk", flat=True))
+    read, rows = Chunk._meta.get_field("embedding").reader(), []
+    for document_id in document_ids:
+        if document_id not in there:
+            stored = Chunk.objects.filter(document_id=document_id).order_by("sequence").values_list("id", "embedding")
+            payload = b"".join([read(chunk_id, embedding) for chunk_id, embedding in stored])
+            passages = len(payload) // (2 * index.dimension)
+            rows.append(SealedVectors(document_id=document_id, passages=passages, payload=payload))
+    SealedVectors.objects.bulk_create(rows)
+    return sum(row.passages for row in rows)
+
+
+def unpublish(document_ids: Iterable[UUID]) -> int:
+    """From the commit of the caller's transaction on these are not found; their passages stay. Returns how many were.
+
+    What they can be filtered by goes, as their words do.
+
+    `publish` brings one back.
+    """
+    _require_transaction()
+    published = Terms.objects.filter(document_id__in=list(document_ids))
+    if not published.exists():
+        return 0
+    raise_generation()
+    Facts.objects.filter(document_id__in=published.values("document_id")).delete()
+    return published.delete()[0]
+
+
+def count(document_ids: Sequence[UUID]) -> Removed:
+    """What the search has of these documents."""
+    sealed = SealedVectors.objects.filter(document_id__in=document_ids).aggregate(vectors=Sum("passages"))["vectors"] or 0
+    return Removed(
+        passages=Chunk.objects.filter(document_id__in=document_ids).count(),
+        vectors=IndexEntry.objects.filter(document_id__in=document_ids).count() + sealed,
+        terms=Terms.objects.filter(document_id__in=document_ids).count(),
+        facts=Facts.objects.filter(document_id__in=document_ids).count(),
+    )
+
+
+def held(index: Live, document_ids: QuerySet[Any]) -> int:
+    """How many passages of these documents an index holds the vectors of."""
+    if index.protection == Protection.SEALED:
+        sealed = SealedVectors.objects.filter(document_id__in=document_ids)
+        return sealed.aggregate(passages=Sum("passages"))["passages"] or 0
+    return IndexEntry.objects.filter(index_id=index.id, document_id__in=document_ids).count()
+
+
+def remove(document_ids: Iterable[UUID]) -> Removed:
+    """Delete everything the search has of these documents; returns what that was."""
     _require_transaction()
     ids = list(document_ids)
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT FROM search_chunk WHERE document_id = ANY(%s)) "
-            "OR EXISTS (SELECT FROM search_terms WHERE document_id = ANY(%s))",
-            [ids, ids],
+            "OR EXISTS (SELECT FROM search_terms WHERE document_id = ANY(%s)) "
+            "OR EXISTS (SELECT FROM search_facts WHERE document_id = ANY(%s))",
+            [ids, ids, ids],
         )
         if cursor.fetchone() == (False,):
-            return 0
-        _raise_generation()
-        for table in ("search_terms", "search_indexentry", "search_chunk"):
+            return Removed()
+        raise_generation()
+        cursor.execute(
+            "WITH gone AS (DELETE FROM search_sealedvectors WHERE document_id = ANY(%s) RETURNING passages) "
+            "SELECT coalesce(sum(passages), 0) FROM gone",
+            [ids],
+        )
+        (sealed,) = cursor.fetchone()
+        gone = []
+        for table in ("search_terms", "search_facts", "search_indexentry", "search_chunk"):
             cursor.execute(f"DELETE FROM {table} WHERE document_id = ANY(%s)", [ids])  # noqa: S608  # fixed names
-        return cursor.rowcount
-
-
-def live_cloak() -> Cloak:
-    """The current workspace's cloak, kept in the pool. Made on first use, which must not be inside a transaction."""
-    return pool().get(current_tenant().id, "cloak", 0, lambda old: _load_cloak())
-
-
-def vector_text(vector: HalfVectors) -> str:
-    """A vector as PostgreSQL reads a halfvec; five digits tell every float16 apart."""
-    return ("[" + "%.5g," * (len(vector) - 1) + "%.5g]") % tuple(vector.tolist())
-
-
-def _load_cloak() -> Cloak:
-    kept = StoredCloak.objects.filter(index_id=LIVE_INDEX).first()
-    if kept is None:
-        # Durable: rolled back with somebody's transaction it would live on in the pool and disguise what nobody can undo.
-        with transaction.atomic(durable=True):
-            index = VectorIndex.objects.select_for_update().get(pk=LIVE_INDEX)
-            kept = StoredCloak.objects.filter(index=index).first()
-            if kept is None:
-                made = Cloak.create(index.dimension, seed("cloak", "noise", str(index.pk)))
-                kept = StoredCloak.objects.create(index=index, rotation=made.to_bytes())
-    return Cloak.from_bytes(kept.rotation)
+            gone.append(cursor.rowcount)
+        terms, facts, entries, passages = gone
+        return Removed(passages, entries + int(sealed), terms, facts)
 
 
 def _texts(document_id: UUID) -> Iterator[str]:
@@ -163,10 +288,18 @@ def _texts(document_id: UUID) -> Iterator[str]:
             return
 
 
-def _raise_generation() -> int:
+def lock() -> None:
+    """Nothing becomes found, or is found no more, before our transaction ends."""
+    _require_transaction()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM search_vectorindex WHERE id = %s FOR UPDATE", [FIRST_INDEX])
+
+
+def raise_generation() -> int:
+    """Takes the lock, which its transaction holds to its end."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE search_vectorindex SET generation = generation + 1 WHERE id = %s RETURNING generation", [LIVE_INDEX]
+            "UPDATE search_vectorindex SET generation = generation + 1 WHERE id = %s RETURNING generation", [FIRST_INDEX]
         )
         row = cursor.fetchone()
         assert row is not None, "the migration makes the row"

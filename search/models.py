@@ -5,38 +5,95 @@ Every table lies in the workspace's own schema. Documents are known by id alone;
 
 import secrets
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
 from pgvector.django import HalfVectorField
 
 from tenants.fields import EncryptedBinaryField, EncryptedJSONField, EncryptedTextField
 
-LIVE_INDEX = 1
+FIRST_INDEX = 1  # made by the migration
 
 
 def opaque_id() -> str:
     return secrets.token_urlsafe(12)
 
 
-class VectorIndex(models.Model):
-    """One searchable representation of a workspace's passages. Row 1 is made by the migration.
+class Protection(models.TextChoices):
+    """How an index holds vectors, from the least protected to the most (docs/security.md says what each does not do)."""
 
-    `generation` goes up, under this row's lock, with every change of what may be found.
+    OPEN = "open", "Open"
+    CLOAKED = "cloaked", "Cloaked"
+    SEALED = "sealed", "Sealed"
+
+    @property
+    def rank(self) -> int:
+        return list(Protection).index(self)
+
+
+class Metric(models.TextChoices):
+    """How the database compares vectors for candidates. True vectors have unit length, so that all three order alike."""
+
+    COSINE = "cosine", "Cosine"
+    INNER_PRODUCT = "inner product", "Inner product"
+    L2 = "l2", "Euclidean distance (L2)"
+
+
+class VectorIndex(models.Model):
+    """One searchable representation of a workspace's passages (search.indexes, search.building).
+
+    `generation` of the first, which is never deleted, counts for the whole workspace: it goes up, under that row's lock, with
+    every change of what may be found.
     """
+
+    class State(models.TextChoices):
+        BUILDING = "building", "Being built"
+        LIVE = "live", "In use"
+        STANDBY = "standby", "Kept to go back to"
+        RETIRING = "retiring", "Being removed"
+        RETIRED = "retired", "Removed"
+        FAILED = "failed", "Failed"
+
+    WRITTEN: ClassVar[tuple[State, ...]] = (State.BUILDING, State.LIVE, State.STANDBY)  # every new passage goes into these
 
     id = models.IntegerField(primary_key=True)
     model = models.CharField(max_length=100)
     dimension = models.IntegerField()
     metric = models.CharField(max_length=20)
-    protection = models.CharField(max_length=20)
-    state = models.CharField(max_length=20)
+    protection = models.CharField(max_length=20, choices=Protection)
+    state = models.CharField(max_length=20, choices=State)
     generation = models.BigIntegerField(default=0)
     m = models.IntegerField()
     ef_construction = models.IntegerField()
+    # Of its building: passages, what a look at samples said, and why it ended.
+    total = models.IntegerField(default=0, db_default=0)
+    done = models.IntegerField(default=0, db_default=0)
+    recall = models.FloatField(null=True)  # share of the exact ten best that it finds, on passages of this workspace
+    detail = models.CharField(max_length=200, default="", db_default="")
+    attempts = models.IntegerField(default=0, db_default=0)
+    created_by_id = models.BigIntegerField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, db_default=Now())
+    finished_at = models.DateTimeField(null=True)  # when its building ended
+
+    class Meta:
+        verbose_name_plural = "vector indexes"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["state"], condition=models.Q(state="live"), name="vectorindex_one_live"),
+            models.UniqueConstraint(fields=["model"], condition=models.Q(state="building"), name="vectorindex_one_building"),
+        ]
 
     def __str__(self) -> str:
         return f"index {self.id}: {self.model}, {self.protection}"
+
+    @property
+    def is_sealed(self) -> bool:
+        return self.protection == Protection.SEALED
+
+    @property
+    def metric_label(self) -> str:
+        return str(Metric(self.metric).label)
 
 
 class StoredCloak(models.Model):
@@ -83,6 +140,21 @@ class IndexEntry(models.Model):
         return f"passage {self.chunk_id} in index {self.index_id}"
 
 
+class SealedVectors(models.Model):
+    """The true vectors of one published document, encrypted together, for a sealed index: float16[passages, dimension]."""
+
+    document_id = models.UUIDField(primary_key=True, editable=False)
+    passages = models.IntegerField()
+    payload = EncryptedBinaryField(purpose="vector")
+
+    class Meta:
+        db_table = "search_sealedvectors"
+        verbose_name_plural = "sealed vectors"
+
+    def __str__(self) -> str:
+        return f"sealed vectors of {self.document_id}"
+
+
 class Terms(models.Model):
     """The words of a published document. A document with a row here is found, one without is not."""
 
@@ -98,6 +170,20 @@ class Terms(models.Model):
         return f"terms of {self.document_id}"
 
 
+class Facts(models.Model):
+    """What a published document can be filtered by: values by the id of their field. Known by the generation it changed in."""
+
+    document_id = models.UUIDField(primary_key=True, editable=False)
+    generation = models.BigIntegerField()
+    payload: Any = EncryptedJSONField()  # {field: text or number}
+
+    class Meta:
+        verbose_name_plural = "facts"
+
+    def __str__(self) -> str:
+        return f"facts of {self.document_id}"
+
+
 class SharedSearch(models.Model):
     """A search somebody made a link of; the link says nothing about it."""
 
@@ -111,6 +197,29 @@ class SharedSearch(models.Model):
 
     def __str__(self) -> str:
         return f"shared search {self.id}"
+
+
+def empty_history() -> dict[str, Any]:
+    return {"is_kept": True, "searches": []}
+
+
+class MemberSearches(models.Model):
+    """What one member keeps of their own searches, which nobody else sees (search.own_searches).
+
+    Known by their membership, not as a person: who is removed and invited again has another one. One row for each member: its
+    key is bound into both ciphertexts, so that who can only write to the database cannot hand them to somebody else, and its
+    lock orders what is done in two windows.
+    """
+
+    membership_id = models.BigIntegerField(primary_key=True)
+    saved: Any = EncryptedJSONField(default=list)  # [{id, name, asked}], in the order they were saved
+    history: Any = EncryptedJSONField(default=empty_history)  # {is_kept, searches: [{id, asked, at}], the newest first}
+
+    class Meta:
+        verbose_name_plural = "member searches"
+
+    def __str__(self) -> str:
+        return f"searches of membership {self.membership_id}"
 
 
 class JudgmentSet(models.Model):

@@ -10,16 +10,22 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from django.conf import LazySettings
-from django.db import transaction
+from django.db import connections, transaction
+from django.test import Client
 
 from documents.models import Collection, Document, Page
-from search import indexing, querying
+from search import building, indexing, querying
 from search.embeddings import Embedder, embedder
 from search.indexing import Passage, passage_id
+from search.models import VectorIndex
 from search.pool import pool
 from search.querying import Results
 from search.sources import sources
+from tenants.context import public_context, workspace
+from tenants.models import Membership, Tenant
 from tests.factories import CollectionFactory
+
+Do = Callable[..., Any]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -103,7 +109,7 @@ def publish(document: Document) -> None:
 
 def remove(*ids: UUID) -> int:
     with transaction.atomic():
-        return indexing.remove(ids)
+        return indexing.remove(ids).passages
 
 
 @pytest.fixture
@@ -138,3 +144,37 @@ def crowd(in_workspace_a: Any, model: Embedder) -> Callable[..., list[Document]]
 
 def jsonl(*items: Any) -> bytes:
     return "\n".join(json.dumps(item) for item in items).encode()
+
+
+@pytest.fixture
+def graphs(workspace_a: Tenant) -> Iterator[None]:
+    """What DDL made is not put back with the rows."""
+    make_graph = building._make_graph
+    yield
+    operator: Any = connections["operator"]
+    with operator.cursor() as cursor:
+        cursor.execute(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = %s AND indexname ~ '_hnsw_[0-9]+$' "
+            "AND indexname <> 'search_indexentry_hnsw_1'",
+            [workspace_a.schema_name],
+        )
+        for (name,) in cursor.fetchall():
+            cursor.execute(f'DROP INDEX "{workspace_a.schema_name}"."{name}"')
+    with workspace(workspace_a):
+        make_graph(VectorIndex(id=1, dimension=384, metric="cosine", m=16, ef_construction=64))
+    operator.close()
+
+
+@pytest.fixture
+def do(workspace_a: Any, client_viewer: Client, handbook: dict[str, Document]) -> Do:
+    """`do("get", "saved/")` as a viewer of workspace a, from within it."""
+
+    def ask(method: str, path: str, *args: Any, client: Client = client_viewer, **options: Any) -> Any:
+        with public_context():
+            return getattr(client, method)(workspace_a.path + path, *args, **options)
+
+    return ask
+
+
+def member(user: Any) -> Membership:
+    return Membership.objects.get(user=user)

@@ -9,25 +9,27 @@ import numpy as np
 import pytest
 from django.db import connection, transaction
 
-from documents.models import Document
-from search import indexing
+from documents.models import Collection, Document
+from search import indexes, indexing, languages
 from search.embeddings import Embedder
 from search.indexing import IncompleteDocument, OutsideTransaction, Passage, passage_id
-from search.models import LIVE_INDEX, Chunk, IndexEntry, StoredCloak, Terms, VectorIndex
+from search.loaded import term_index
+from search.models import FIRST_INDEX, Chunk, IndexEntry, StoredCloak, Terms, VectorIndex
 from search.pool import pool
-from search.querying import term_index
+from search.ranking import Mode
 from search.sources import sources
 from tests.search.conftest import publish, remove, search, store
+from tests.search.paragraphs import PARAGRAPHS
 
 pytestmark = pytest.mark.django_db
 
 
 def generation() -> int:
-    return VectorIndex.objects.get(pk=LIVE_INDEX).generation
+    return indexes.live().generation
 
 
 def test_a_workspace_begins_with_the_live_index(in_workspace_a: Any):
-    index = VectorIndex.objects.get(pk=LIVE_INDEX)
+    index = VectorIndex.objects.get(pk=FIRST_INDEX)
     assert (index.model, index.dimension, index.protection) == ("all-MiniLM-L6-v2", 384, "cloaked")
 
 
@@ -139,6 +141,20 @@ def test_an_update_touches_only_what_changed(handbook: dict[str, Document], monk
     assert index.chunks == len(handbook)
 
 
+def test_what_an_earlier_version_stored_is_found_as_it_was_until_it_is_published_again(
+    in_workspace_a: Any, model: Embedder, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(languages, "detect", lambda texts: languages.ENGLISH)
+        document = store([PARAGRAPHS["de"]])
+    store([PARAGRAPHS["de"]], title="Another", collection=Collection.objects.get(pk=document.collection_id))
+    everywhere = {hit.document_id for hit in search("Heizkessel", mode=Mode.WORDS).hits}
+    assert len(everywhere) == 2
+    assert document.id not in {hit.document_id for hit in search("Haus", mode=Mode.WORDS).hits}
+    publish(document)
+    assert {hit.document_id for hit in search("Haus", mode=Mode.WORDS).hits} == everywhere
+
+
 @pytest.mark.django_db(transaction=True)
 def test_the_cloak_is_made_once_however_many_ask(in_workspace_a: Any, workspace_a: Any):
     from tenants.context import workspace
@@ -150,7 +166,7 @@ def test_the_cloak_is_made_once_however_many_ask(in_workspace_a: Any, workspace_
         try:
             barrier.wait()
             with workspace(workspace_a):
-                rotations.append(indexing._load_cloak().to_bytes())
+                rotations.append(indexes._load_cloak(FIRST_INDEX).to_bytes())
         finally:
             connection.close()
 
@@ -166,12 +182,12 @@ def test_the_cloak_is_made_once_however_many_ask(in_workspace_a: Any, workspace_
 
 def test_no_cloak_is_made_in_a_transaction_that_may_be_rolled_back(in_workspace_a: Any):
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        indexing.live_cloak()
+        indexes.cloak(FIRST_INDEX)
     assert not StoredCloak.objects.exists()
-    made = indexing.live_cloak()
+    made = indexes.cloak(FIRST_INDEX)
     pool().clear()
     with transaction.atomic():  # read it may be
-        np.testing.assert_array_equal(indexing.live_cloak().rotation, made.rotation)
+        np.testing.assert_array_equal(indexes.cloak(FIRST_INDEX).rotation, made.rotation)
 
 
 def test_one_statement_takes_more_documents_than_parameters(handbook: dict[str, Document]):
@@ -183,13 +199,13 @@ def test_one_statement_takes_more_documents_than_parameters(handbook: dict[str, 
 def test_two_workspaces_have_different_cloaks(workspace_b: Any, in_workspace_a: Any):
     from tenants.context import workspace
 
-    first = indexing.live_cloak().rotation
+    first = indexes.cloak(FIRST_INDEX).rotation
     with workspace(workspace_b):
-        second = indexing.live_cloak().rotation
+        second = indexes.cloak(FIRST_INDEX).rotation
     assert not np.allclose(first, second)
 
 
 def test_a_stored_vector_reads_back_as_it_was():
     vector = np.frombuffer(os.urandom(64), dtype=np.uint8).astype(np.float16) / 300
-    read = np.array([float(part) for part in indexing.vector_text(vector)[1:-1].split(",")], dtype=np.float16)
+    read = np.array([float(part) for part in indexes.vector_text(vector)[1:-1].split(",")], dtype=np.float16)
     np.testing.assert_array_equal(read, vector)

@@ -1,0 +1,267 @@
+"""Which passages are worth ranking: those that the live index gives, or all that match; with their exact cosines.
+
+The index is asked in the database by HNSW, or, sealed, in memory. Refuses to know how they are ranked.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+import numpy as np
+
+from search import indexes, ranking
+from search.embeddings import embedder
+from search.indexes import Live
+from search.indexing import passage_id
+from search.keywords import Mask, Rows, Scores, TermIndex
+from search.loaded import binary_cursor, sealed_index, term_index
+from search.models import Chunk, Protection, Terms
+
+# Cloaked candidates fetched so that the exact top 10 is among them: 0.999 of it in 200 of 5,000 passages, 0.997 in 200
+# of 50,000, 0.998 in 400 of 200,000. The connection's hnsw.ef_search must not be smaller than the larger one.
+OVER_FETCH = 200
+OVER_FETCH_LARGE = 400
+# An open index ranks by the true vectors: the window, and some for what is stored and not published.
+OPEN_FETCH = 120
+LARGE = 50_000
+# Up to here decrypting every passage costs no more than asking the index and reranking its answer (measured: benchmark scan).
+SCAN_BELOW = 400
+# Beyond this, passages of a filter that the index serves badly are preselected by their disguised vectors.
+SCAN_AT_MOST = 20_000
+SCAN_BLOCK = 4096
+RECALL_DEPTH, RECALL_SAMPLES = 10, 100
+
+Way = Literal["index", "exact"]
+Fetched = tuple[UUID, UUID, int, bytes, bool]  # passage, document, sequence, encrypted vector, whether it is near
+
+# "{operator}" and "{dimension}" as of the index: without the cast, and with its number in anything but a plain value, the
+# planner does not find the partial expression index.
+NEAREST = """
+WITH near AS MATERIALIZED (
+  SELECT chunk_id FROM search_indexentry WHERE index_id = %s
+  ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension}) LIMIT %s
+)
+SELECT id, document_id, sequence, embedding, id IN (SELECT chunk_id FROM near)
+FROM search_chunk WHERE id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%s::uuid[]))
+"""
+# "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match.
+NEAREST_OF_DOCUMENTS = NEAREST.replace(
+    "ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension})",
+    "AND document_id = ANY(%s) ORDER BY (vector::halfvec({dimension}) {operator} %s::halfvec({dimension})) + 0",
+)
+
+
+def nearest(index: Live, *, of_documents: bool = False) -> str:
+    """The statement that asks an index in the database: its number, documents if `of_documents`, query, amount, words' ids."""
+    operator, _ = indexes.METRICS[index.metric]
+    statement = NEAREST_OF_DOCUMENTS if of_documents else NEAREST
+    return statement.format(operator=operator, dimension=index.dimension)
+
+
+class Stages:
+    """Where the time of one search goes."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def done(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + 1000 * (now - self._last)
+        self._last = now
+
+
+@dataclass
+class Candidates:
+    """Passages with their exact cosine; `rows` are rows of the term index."""
+
+    rows: Rows
+    dense: Scores
+
+
+def gather(
+    live: Live,
+    index: TermIndex,
+    query: Scores | None,
+    mask: Mask | None,
+    by_word: Rows,
+    collections: Collection[UUID],
+    *,
+    matching: int,
+    narrowed: bool,
+    stages: Stages,
+) -> tuple[Candidates, Way]:
+    """Passages worth ranking among the `matching` that `mask` lets through, and how they were found.
+
+    By the live index, or all of them where they are few or it serves them badly. `narrowed`: more than the collections decides
+    which match. Without a query the words alone find.
+    """
+    if query is None or not matching:
+        return Candidates(by_word, np.zeros(len(by_word), dtype=np.float32)), "exact"
+    window = min(ranking.WINDOW, matching)
+    found: Candidates | None = None
+    if live.protection == Protection.SEALED:
+        found = _in_memory(live, index, query, mask, by_word, window, stages)
+    elif matching > SCAN_BELOW:
+        found = through_index(live, index, query, mask, by_word, window, None, stages)
+        if found is None and matching > SCAN_AT_MOST:
+            documents, needed = index.documents(collections), 0
+            if narrowed and mask is not None:
+                documents, needed = index.documents_of(np.flatnonzero(mask)), window
+            found = through_index(live, index, query, mask, by_word, needed, documents, stages)
+    if found is not None:
+        return found, "index"
+    if narrowed and mask is not None:
+        found = compared(index, query, np.flatnonzero(mask))
+    else:
+        rows, dense = scan(index, query[None], index.documents(collections))
+        found = Candidates(rows, dense[:, 0])
+    stages.done("scan")
+    return found, "exact"
+
+
+def _in_memory(
+    live: Live, index: TermIndex, query: Scores, mask: Mask | None, by_word: Rows, needed: int, stages: Stages
+) -> Candidates | None:
+    """Nearest by the vectors in memory, joined by what the words found; None when fewer than `needed` are there."""
+    vectors = sealed_index(live)
+    stages.done("pool")
+    rows, near = vectors.nearest(query, index, mask, ranking.WINDOW)
+    if len(rows) < needed:
+        return None
+    others, their_near = vectors.similarities(query, index, np.setdiff1d(by_word, rows))
+    stages.done("candidates")
+    return Candidates(np.concatenate([rows, others]), np.concatenate([near, their_near]))
+
+
+def over_fetch(live: Live, passages: int, mask: Mask | None) -> list[int]:
+    """How many of the nearest to fetch of so many passages; the next amount where too few of them may be shown."""
+    amount = OVER_FETCH if passages <= LARGE else OVER_FETCH_LARGE
+    return [OPEN_FETCH, amount] if live.protection == Protection.OPEN and mask is None else [amount]
+
+
+def fetch(
+    live: Live, query: Scores, amount: int, worded: Sequence[UUID] = (), documents: list[UUID] | None = None
+) -> list[Fetched]:
+    """The `amount` nearest, of these documents alone if any are given, and `worded`, as they lie in the database."""
+    parameters: list[Any] = [live.id, indexes.asked_form(live, query), amount, list(worded)]
+    if documents is not None:
+        parameters.insert(1, documents)
+    with binary_cursor() as cursor:
+        cursor.execute(nearest(live, of_documents=documents is not None), parameters)
+        found: list[Fetched] = cursor.fetchall()
+    return found
+
+
+def through_index(
+    live: Live,
+    index: TermIndex,
+    query: Scores,
+    mask: Mask | None,
+    by_word: Rows,
+    needed: int,
+    documents: list[UUID] | None,
+    stages: Stages,
+) -> Candidates | None:
+    """Nearest by what the database holds of the vectors, joined by what the words found; None when fewer than `needed` may
+    be shown.
+    """
+    worded = [passage_id(*place) for place in index.passages(by_word)]
+    for amount in over_fetch(live, index.chunks, mask):
+        found = fetch(live, query, amount, worded, documents)
+        stages.done("candidates")
+        kept = [
+            (row, chunk_id, embedding, near)
+            for chunk_id, document_id, sequence, embedding, near in found
+            if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
+        ]
+        if sum(near for *_, near in kept) >= needed:
+            dense = _decrypted((chunk_id, embedding) for _, chunk_id, embedding, _ in kept) @ query
+            stages.done("rerank")
+            return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
+    return None
+
+
+def _decrypted(stored: Iterator[tuple[UUID, bytes]]) -> Scores:
+    """float32[n, 384]: true vectors."""
+    read = Chunk._meta.get_field("embedding").reader()
+    blob = b"".join([read(chunk_id, embedding) for chunk_id, embedding in stored])
+    return np.frombuffer(blob, dtype="<f2").reshape(-1, embedder().dimension).astype(np.float32)
+
+
+def scan(index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple[Rows, Scores]:
+    """Rows of every passage of these documents and float32[rows, queries] of their cosines, a block at a time."""
+    all_rows: list[Rows] = []
+    all_scores: list[Scores] = []
+    for block in _blocks(index, documents):
+        with binary_cursor() as cursor:
+            cursor.execute("SELECT id, document_id, sequence, embedding FROM search_chunk WHERE document_id = ANY(%s)", [block])
+            found = cursor.fetchall()
+        kept = [
+            (row, chunk_id, embedding)
+            for chunk_id, document_id, sequence, embedding in found
+            if (row := index.row(document_id, sequence)) >= 0
+        ]
+        all_rows.append(np.array([row for row, _, _ in kept], dtype=np.int64))
+        all_scores.append(_decrypted((chunk_id, embedding) for _, chunk_id, embedding in kept) @ queries.T)
+    return np.concatenate(all_rows), np.concatenate(all_scores)
+
+
+def compared(index: TermIndex, query: Scores, rows: Rows) -> Candidates:
+    """These passages alone with their exact cosine, a block at a time."""
+    kept: list[int] = []
+    dense: list[Scores] = []
+    for start in range(0, len(rows), SCAN_BLOCK):
+        block = rows[start : start + SCAN_BLOCK]
+        row_of = dict(zip((passage_id(*place) for place in index.passages(block)), block.tolist(), strict=True))
+        with binary_cursor() as cursor:
+            cursor.execute("SELECT id, embedding FROM search_chunk WHERE id = ANY(%s)", [list(row_of)])
+            found = cursor.fetchall()
+        kept += [row_of[chunk_id] for chunk_id, _ in found]
+        dense.append(_decrypted(iter(found)) @ query)
+    return Candidates(np.array(kept, dtype=np.int64), np.concatenate(dense))
+
+
+def _blocks(index: TermIndex, documents: Sequence[UUID]) -> Iterator[list[UUID]]:
+    """Documents in groups of about SCAN_BLOCK passages, so that memory stays bounded."""
+    block: list[UUID] = []
+    passages = 0
+    for document in documents:
+        block.append(document)
+        passages += index.places[document].chunks
+        if passages >= SCAN_BLOCK:
+            yield block
+            block, passages = [], 0
+    if block:
+        yield block
+
+
+def recall(index: Live) -> float | None:
+    """Share of the exact ten best passages that this index finds, asked half-way between passages of the workspace.
+
+    None where there are too few passages to ask about.
+    """
+    terms = term_index()
+    if terms.chunks <= RECALL_DEPTH:
+        return None
+    published = Chunk.objects.filter(document_id__in=Terms.objects.values("document_id"))
+    # their ids are digests, whose order says nothing
+    sampled = published.order_by("id").values_list("id", "embedding")[: 2 * RECALL_SAMPLES]
+    vectors = _decrypted(iter(sampled))
+    queries = vectors[: len(vectors) // 2 * 2 : 2] + vectors[1::2]
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    rows, dense = scan(terms, queries, list(terms.places))
+    best = rows[np.argpartition(-dense, RECALL_DEPTH, axis=0)[:RECALL_DEPTH]].T
+    hits = 0
+    nothing = np.zeros(0, dtype=np.int64)
+    for query, expected in zip(queries, best, strict=True):
+        if index.protection == Protection.SEALED:
+            found = _in_memory(index, terms, query, None, nothing, 0, Stages())
+        else:
+            found = through_index(index, terms, query, None, nothing, 0, None, Stages())
+        assert found is not None, "none is needed"
+        nearest_ten = found.rows[np.argsort(-found.dense)[:RECALL_DEPTH]]
+        hits += len(set(nearest_ten.tolist()) & set(expected.tolist()))
+    return hits / best.size

@@ -1,0 +1,116 @@
+"""What a workspace's search keeps decrypted in memory, brought up to date: its words, what its documents
+can be filtered by, and, sealed, its vectors.
+
+Refuses to know what is looked for.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import psycopg
+from django.db import connection
+
+from search import facts, indexes, keywords, sealed
+from search.facts import FactIndex
+from search.indexes import Live
+from search.keywords import TermIndex
+from search.models import Facts, SealedVectors, Terms
+from search.pool import pool
+from search.sealed import SealedIndex
+from search.sources import sources
+from tenants.context import current_tenant
+from tenants.keys import presence
+
+
+def term_index() -> TermIndex:
+    """The words of everything published in the current workspace, as new as the database."""
+    return terms_of(indexes.live())
+
+
+def terms_of(live: Live) -> TermIndex:
+    return pool().get(current_tenant().id, "terms", live.generation, _load_terms)
+
+
+def _load_terms(old: TermIndex | None) -> TermIndex:
+    """Bring an index up to date by what was published after its newest document, and what is there no more.
+
+    A generation is given under the index row's lock until its transaction ends: whatever was not seen has a higher one.
+    """
+    known = {} if old is None else old.generations()
+    current = set(Terms.objects.values_list("document_id", flat=True))
+    read = Terms._meta.get_field("payload").reader()
+    rows = Terms.objects.values_list("document_id", "collection_id", "generation", "payload")
+    newer = rows.filter(generation__gt=max(known.values(), default=-1))
+    entries = [keywords.Entry(document, where, number, read(document, blob)) for document, where, number, blob in newer]
+    return (old or TermIndex()).updated(entries, known.keys() - current)
+
+
+def facts_of(live: Live) -> FactIndex:
+    """What everything published in the current workspace can be filtered by."""
+    return pool().get(current_tenant().id, "facts", live.generation, _load_facts)
+
+
+def _load_facts(old: FactIndex | None) -> FactIndex:
+    """As `_load_terms`: what was published or described later has a higher generation. Of many there is only a date."""
+    known = old or FactIndex()
+    read = Facts._meta.get_field("payload").reader()
+    with binary_cursor() as cursor:
+        cursor.execute("SELECT document_id FROM search_terms")
+        current = {document for (document,) in cursor.fetchall()}
+        cursor.execute(
+            "SELECT t.document_id, greatest(t.generation, f.generation), f.payload "
+            "FROM search_terms t LEFT JOIN search_facts f USING (document_id) WHERE t.generation > %s OR f.generation > %s",
+            [known.generation, known.generation],
+        )
+        newer = cursor.fetchall()
+    added = sources().added([document for document, *_ in newer])
+    field_id = cache(UUID)  # few fields, many values
+    entries = []
+    for document, generation, payload in newer:
+        values = {} if payload is None else {field_id(which): value for which, value in read(document, payload).items()}
+        since = added[document].timestamp() if document in added else math.nan
+        entries.append(facts.Entry(document, generation, since, values))
+    return known.updated(entries, known.slots.keys() - current)
+
+
+def _load_vectors(dimension: int, old: SealedIndex | None) -> SealedIndex:
+    """As `_load_terms`, by the same generations."""
+    known = {} if old is None else old.generations()
+    current = set(Terms.objects.values_list("document_id", flat=True))
+    read = SealedVectors._meta.get_field("payload").reader()
+    entries = []
+    with binary_cursor() as cursor:
+        cursor.execute(
+            "SELECT t.document_id, t.generation, v.payload FROM search_terms t JOIN search_sealedvectors v USING (document_id) "
+            "WHERE t.generation > %s",
+            [max(known.values(), default=-1)],
+        )
+        for document, generation, payload in cursor:
+            vectors = np.frombuffer(read(document, payload), dtype="<f2").reshape(-1, dimension)
+            entries.append(sealed.Entry(document, generation, vectors))
+    return (old or SealedIndex(dimension)).updated(entries, known.keys() - current)
+
+
+def sealed_index(live: Live) -> SealedIndex:
+    """The current workspace's vectors, decrypted; many get their inverted lists in the background."""
+    tenant = current_tenant().id
+
+    def load(old: SealedIndex | None) -> SealedIndex:
+        made = _load_vectors(live.dimension, old)
+        sealed.train_in_background(made, lambda: presence.begin_using(tenant), lambda: presence.end_using(tenant))
+        return made
+
+    return pool().get(tenant, "vectors", live.generation, load)
+
+
+@contextmanager
+def binary_cursor() -> Iterator[Any]:
+    """A cursor whose answers come in PostgreSQL's binary format: ids and ciphertexts without a detour through hex."""
+    with connection.cursor() as cursor:
+        cursor.cursor.format = psycopg.pq.Format.BINARY
+        yield cursor
