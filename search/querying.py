@@ -1,55 +1,31 @@
 """One search: question in, documents out, with every score that led to their order.
 
-Candidates come from the disguised vectors (HNSW) and from the words in memory; what decides is exact: the cosine of
-decrypted vectors and BM25, fused. Knows documents and collections by id; names and texts are others' business.
+Candidates (search.candidates) come from the vectors that the live index holds and from the words in memory; what decides is
+exact: the cosine of decrypted vectors and BM25, fused. Knows documents and collections by id; names and texts are others'
+business.
 """
 
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import numpy as np
-import numpy.typing as npt
-import psycopg
-from django.db import connection
 
-from search import keywords, ranking
+from search import indexes, keywords, narrowing, questions, ranking
+from search.candidates import Candidates, Stages, Way, gather, scan
 from search.embeddings import embedder
-from search.indexing import live_cloak, passage_id, vector_text
-from search.keywords import Mask, Scores, TermIndex
-from search.models import LIVE_INDEX, Chunk, Terms
-from search.pool import pool
+from search.facts import Condition, FactIndex
+from search.indexes import Live
+from search.indexing import passage_id
+from search.keywords import Mask, Rows, Scores, TermIndex
+from search.languages import ENGLISH
+from search.loaded import facts_of, terms_of
+from search.models import Chunk
+from search.ranking import Mode
 from tenants.context import current_tenant
 
-# Cloaked candidates fetched so that the exact top 10 is among them: 0.999 of it in 200 of 5,000 passages, 0.997 in 200
-# of 50,000, 0.998 in 400 of 200,000. The connection's hnsw.ef_search must not be smaller than the larger one.
-OVER_FETCH = 200
-OVER_FETCH_LARGE = 400
-LARGE = 50_000
-# Up to here decrypting every matching passage costs no more than asking the index and reranking its answer (measured).
-SCAN_BELOW = 800
-# Beyond this, passages of a filter that the index serves badly are preselected by their disguised vectors.
-SCAN_AT_MOST = 20_000
-SCAN_BLOCK = 4096
-
-Rows = npt.NDArray[np.int64]
-
-NEAREST = """
-WITH near AS MATERIALIZED (
-  SELECT chunk_id FROM search_indexentry WHERE index_id = %s
-  ORDER BY vector::halfvec(384) <=> %s::halfvec(384) LIMIT %s
-)
-SELECT id, document_id, sequence, embedding, id IN (SELECT chunk_id FROM near)
-FROM search_chunk WHERE id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%s::uuid[]))
-"""
-# "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match.
-NEAREST_OF_DOCUMENTS = NEAREST.replace(
-    "ORDER BY vector::halfvec(384) <=> %s::halfvec(384)",
-    "AND document_id = ANY(%s) ORDER BY (vector::halfvec(384) <=> %s::halfvec(384)) + 0",
-)
+TELLING_WORDS = 12  # of a passage, when it is the question
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +40,9 @@ class Hit:
     keyword: float
     dense_rank: int
     keyword_rank: int
+    more: int = 0  # other passages of the document among the candidates
+    language: str = ENGLISH  # by whose stems its words were found
+    length: int = 0  # words of the passage, function words left out
 
     @property
     def chunk_id(self) -> UUID:
@@ -76,93 +55,171 @@ class Results:
 
     hits: list[Hit]
     searched: int  # passages that could have been found
-    way: Literal["index", "exact"]
+    way: Way
     milliseconds: dict[str, float] = field(default_factory=dict)
+    unread: int = 0  # passages left out because they were not read for a phrase: enough others were
+    # Of each group of fields asked for, its values with the number of documents that have them, among all that may be found:
+    # in the collections, meeting the conditions, with a passage that the question's phrases and exclusions let through and
+    # that, by words only, has one of its words. The most frequent first.
+    facets: tuple[tuple[tuple[str, int], ...], ...] = ()
 
 
-class _Stages:
-    """Where the time of one search goes."""
+@dataclass(frozen=True)
+class Alike:
+    """What was found like a passage, where the passage stands, and the words of it that were looked for."""
 
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def done(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + 1000 * (now - self._last)
-        self._last = now
+    document_id: UUID
+    page: int
+    words: tuple[str, ...]
+    results: Results
 
 
-@dataclass
-class _Candidates:
-    """Passages with their exact cosine; `rows` are rows of the term index."""
-
-    rows: Rows
-    dense: Scores
+class PassageNotFound(LookupError):
+    """No published passage of these collections has this id."""
 
 
-def search(text: str, *, collections: Collection[UUID], limit: int = 100, exact: bool = False) -> Results:
+def search(
+    text: str,
+    *,
+    collections: Collection[UUID],
+    limit: int = 100,
+    mode: Mode = Mode.HYBRID,
+    exact: bool = False,
+    conditions: Sequence[Condition] = (),
+    facets: Sequence[Collection[UUID]] = (),
+) -> Results:
     """The best `limit` documents of these collections for a question; of other documents nothing is counted or returned.
 
-    `exact` decrypts and compares every passage instead of asking the vector index.
+    `text` may hold the operators of search.questions; without anything to look for nothing is found. `exact` decrypts and
+    compares every passage instead of asking the vector index. Documents that do not meet all `conditions` do not exist for it.
+    `facets` are groups of fields whose values are counted.
     """
-    if exact:
-        return search_exactly([text], collections=collections, limit=limit)[0]
-    stages = _Stages()
-    index = term_index()
+    if exact and mode is not Mode.WORDS:  # which compares no vector
+        return search_exactly([text], collections=collections, limit=limit, mode=mode, conditions=conditions)[0]
+    stages = Stages()
+    live = indexes.live()
+    index = terms_of(live)
     stages.done("pool")
-    mask = index.matching(collections)
-    matching = index.amount(collections)
-    if not matching:
-        return Results([], 0, "exact", stages.milliseconds)
-    query = _embedded(text)
+    searched = index.amount(collections)
+    question = questions.parse(text)
+    if not searched or not question.says_what:
+        return Results([], searched, "exact", stages.milliseconds)
+    query = None if mode is Mode.WORDS else _embedded(question.text)
     stages.done("embed")
-    scores = index.scores(keywords.terms(text))
-    by_word = keywords.best(scores, ranking.WINDOW, mask)
+    scores = index.scores(index.asked(question.text))
     stages.done("keyword")
-    way: Literal["index", "exact"] = "exact"
-    candidates: _Candidates | None = None
-    if matching > SCAN_BELOW:
-        way = "index"
-        candidates = _through_index(index, query, mask, by_word, min(ranking.WINDOW, matching), None, stages)
-        if candidates is None and matching > SCAN_AT_MOST:
-            documents = index.documents(collections)
-            candidates = _through_index(index, query, mask, by_word, 0, documents, stages)
-    if candidates is None:
-        way = "exact"
-        rows, dense = _scan(index, query[None], index.documents(collections))
-        candidates = _Candidates(rows, dense[:, 0])
-        stages.done("scan")
-    hits = _ranked(index, candidates, by_word, scores, limit)
-    stages.done("rank")
-    return Results(hits, matching, way, stages.milliseconds)
+    allowed, unread = None, 0
+    if conditions:
+        allowed = _meeting(facts_of(live), index, conditions, index.matching(collections))
+        stages.done("filter")
+    if question.narrows:
+        mask = index.matching(collections) if allowed is None else allowed
+        allowed, unread = narrowing.admitted(index, question, mask, scores)
+        stages.done("narrow")
+    results = _found(live, index, query, scores, allowed, collections, limit, mode, stages)
+    if not facets:
+        return replace(results, unread=unread)
+    facts, passing = facts_of(live), index.matching(collections) if allowed is None else allowed
+    if mode is Mode.WORDS:
+        passing = scores > 0 if passing is None else passing & (scores > 0)
+    among = facts.documents(index, passing)
+    counted = tuple(tuple(facts.amounts(fields, among)) for fields in facets)
+    stages.done("facets")
+    return replace(results, unread=unread, facets=counted)
 
 
-def search_exactly(texts: Sequence[str], *, collections: Collection[UUID], limit: int = 100) -> list[Results]:
-    """The same ranking with every passage as a candidate; several questions share one pass over the vectors."""
-    index = term_index()
+def _meeting(facts: FactIndex, index: TermIndex, conditions: Sequence[Condition], mask: Mask | None) -> Mask:
+    """bool[rows]: the passages of `mask` (None: every row) whose document meets all conditions."""
+    meeting = facts.rows(index, facts.matching(conditions))
+    return meeting if mask is None else meeting & mask
+
+
+def like(chunk_id: UUID, *, collections: Collection[UUID], limit: int = 100) -> Alike:
+    """What is like a published passage of these collections: near its own vector, and with the words that tell it apart.
+
+    Raises PassageNotFound, also for a passage that exists elsewhere.
+    """
+    stages = Stages()
+    live = indexes.live()
+    index = terms_of(live)
     mask = index.matching(collections)
-    matching = index.amount(collections)
-    if not matching or not texts:
-        return [Results([], 0, "exact") for _ in texts]
-    queries = np.stack([_embedded(text) for text in texts])
-    rows, dense = _scan(index, queries, index.documents(collections))
+    passage = Chunk.objects.filter(pk=chunk_id).first()
+    row = index.row(passage.document_id, passage.sequence) if passage else -1
+    if passage is None or row < 0 or (mask is not None and not mask[row]):
+        raise PassageNotFound
+    words = index.telling(passage.text, TELLING_WORDS, index.language(passage.document_id))
+    query = np.frombuffer(passage.embedding, dtype="<f2").astype(np.float32)
+    stages.done("passage")
+    scores = index.scores(index.asked(" ".join(words)))
+    others = np.ones(index.rows, dtype=np.bool_) if mask is None else mask.copy()
+    others[row] = False
+    results = _found(live, index, query, scores, others, collections, limit, Mode.HYBRID, stages)
+    return Alike(passage.document_id, passage.page, tuple(words), results)
+
+
+def search_exactly(
+    texts: Sequence[str],
+    *,
+    collections: Collection[UUID],
+    limit: int = 100,
+    mode: Mode = Mode.HYBRID,
+    conditions: Sequence[Condition] = (),
+) -> list[Results]:
+    """The same ranking with every passage as a candidate; several questions share one pass over the vectors."""
+    live = indexes.live()
+    index = terms_of(live)
+    mask = index.matching(collections)
+    searched = index.amount(collections)
+    if not searched or not texts:
+        return [Results([], searched, "exact") for _ in texts]
+    asked = [questions.parse(text) for text in texts]
+    queries = np.stack([_embedded(question.text) for question in asked])
+    rows, dense = scan(index, queries, index.documents(collections))
+    if conditions:
+        mask = _meeting(facts_of(live), index, conditions, mask)
+        rows, dense = rows[mask[rows]], dense[mask[rows]]
     found = []
-    for column, text in enumerate(texts):
-        scores = index.scores(keywords.terms(text))
-        by_word = keywords.best(scores, ranking.WINDOW, mask)
-        hits = _ranked(index, _Candidates(rows, dense[:, column]), by_word, scores, limit)
-        found.append(Results(hits, matching, "exact"))
+    for column, question in enumerate(asked):
+        scores = index.scores(index.asked(question.text))
+        candidates, passing, unread = Candidates(rows, dense[:, column]), mask, 0
+        if question.narrows:
+            passing, unread = narrowing.admitted(index, question, mask, scores)
+            candidates = Candidates(rows[passing[rows]], dense[passing[rows], column])
+        by_word = _by_word(scores, passing, mode)
+        hits = _ranked(index, candidates, by_word, scores, limit, mode) if question.says_what else []
+        found.append(Results(hits, searched, "exact", unread=unread))
     return found
 
 
-def term_index() -> TermIndex:
-    """The words of everything published in the current workspace, as new as the database."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT generation FROM search_vectorindex WHERE id = %s", [LIVE_INDEX])
-        row = cursor.fetchone()
-    assert row is not None, "the migration makes the row"
-    return pool().get(current_tenant().id, "terms", int(row[0]), _load_terms)
+def _by_word(scores: Scores, mask: Mask | None, mode: Mode) -> Rows:
+    if mode is Mode.MEANING:
+        return np.zeros(0, dtype=np.int64)
+    return keywords.best(scores, ranking.WINDOW, mask)
+
+
+def _found(
+    live: Live,
+    index: TermIndex,
+    query: Scores | None,
+    scores: Scores,
+    allowed: Mask | None,
+    collections: Collection[UUID],
+    limit: int,
+    mode: Mode,
+    stages: Stages,
+) -> Results:
+    """The best of what is `allowed` (None: all of these collections). Without a query the words alone find and rank."""
+    searched = index.amount(collections)
+    mask = index.matching(collections) if allowed is None else allowed
+    matching = searched if allowed is None else int(np.count_nonzero(allowed))
+    by_word = _by_word(scores, mask, mode)
+    stages.done("keyword")
+    candidates, way = gather(
+        live, index, query, mask, by_word, collections, matching=matching, narrowed=allowed is not None, stages=stages
+    )
+    hits = _ranked(index, candidates, by_word, scores, limit, mode)
+    stages.done("rank")
+    return Results(hits, searched, way, stages.milliseconds)
 
 
 def forget_questions(tenant_id: UUID) -> None:
@@ -174,100 +231,7 @@ def _embedded(text: str) -> Scores:
     return embedder().embed_query(text, current_tenant().id.bytes)
 
 
-def _load_terms(old: TermIndex | None) -> TermIndex:
-    """Bring an index up to date by what was published after its newest document, and what is there no more.
-
-    A generation is given under the index row's lock until its transaction ends: whatever was not seen has a higher one.
-    """
-    known = {} if old is None else old.generations()
-    current = set(Terms.objects.values_list("document_id", flat=True))
-    read = Terms._meta.get_field("payload").reader()
-    rows = Terms.objects.values_list("document_id", "collection_id", "generation", "payload")
-    newer = rows.filter(generation__gt=max(known.values(), default=-1))
-    entries = [keywords.Entry(document, where, number, read(document, blob)) for document, where, number, blob in newer]
-    return (old or TermIndex()).updated(entries, known.keys() - current)
-
-
-def _through_index(
-    index: TermIndex,
-    query: Scores,
-    mask: Mask | None,
-    by_word: Rows,
-    needed: int,
-    documents: list[UUID] | None,
-    stages: _Stages,
-) -> _Candidates | None:
-    """Nearest by disguised vectors, joined by what the words found; None when fewer than `needed` may be shown."""
-    amount = OVER_FETCH if index.chunks <= LARGE else OVER_FETCH_LARGE
-    disguised = vector_text(live_cloak().disguise_query(query))
-    worded = [passage_id(*place) for place in index.passages(by_word)]
-    parameters: list[Any] = [LIVE_INDEX, disguised, amount, worded]
-    if documents is not None:
-        parameters.insert(1, documents)
-    with _binary_cursor() as cursor:
-        cursor.execute(NEAREST if documents is None else NEAREST_OF_DOCUMENTS, parameters)
-        found = cursor.fetchall()
-    stages.done("candidates")
-    kept = [
-        (row, chunk_id, embedding, near)
-        for chunk_id, document_id, sequence, embedding, near in found
-        if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
-    ]
-    if sum(near for *_, near in kept) < needed:
-        return None
-    dense = _decrypted((chunk_id, embedding) for _, chunk_id, embedding, _ in kept) @ query
-    stages.done("rerank")
-    return _Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
-
-
-@contextmanager
-def _binary_cursor() -> Iterator[Any]:
-    """A cursor whose answers come in PostgreSQL's binary format: ids and ciphertexts without a detour through hex."""
-    with connection.cursor() as cursor:
-        cursor.cursor.format = psycopg.pq.Format.BINARY
-        yield cursor
-
-
-def _decrypted(stored: Iterator[tuple[UUID, bytes]]) -> Scores:
-    """float32[n, 384]: true vectors."""
-    read = Chunk._meta.get_field("embedding").reader()
-    blob = b"".join([read(chunk_id, embedding) for chunk_id, embedding in stored])
-    return np.frombuffer(blob, dtype="<f2").reshape(-1, embedder().dimension).astype(np.float32)
-
-
-def _scan(index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple[Rows, Scores]:
-    """Rows of every passage of these documents and float32[rows, queries] of their cosines, a block at a time."""
-    all_rows: list[Rows] = []
-    all_scores: list[Scores] = []
-    for block in _blocks(index, documents):
-        with _binary_cursor() as cursor:
-            cursor.execute("SELECT id, document_id, sequence, embedding FROM search_chunk WHERE document_id = ANY(%s)", [block])
-            found = cursor.fetchall()
-        kept = [
-            (row, chunk_id, embedding)
-            for chunk_id, document_id, sequence, embedding in found
-            if (row := index.row(document_id, sequence)) >= 0
-        ]
-        all_rows.append(np.array([row for row, _, _ in kept], dtype=np.int64))
-        all_scores.append(_decrypted((chunk_id, embedding) for _, chunk_id, embedding in kept) @ queries.T)
-    return np.concatenate(all_rows), np.concatenate(all_scores)
-
-
-def _blocks(index: TermIndex, documents: Sequence[UUID]) -> Iterator[list[UUID]]:
-    """Documents in groups of about SCAN_BLOCK passages, so that memory stays bounded."""
-    block: list[UUID] = []
-    passages = 0
-    for document in documents:
-        block.append(document)
-        passages += index.places[document].chunks
-        if passages >= SCAN_BLOCK:
-            yield block
-            block, passages = [], 0
-    if block:
-        yield block
-
-
-def _ranked(index: TermIndex, candidates: _Candidates, by_word: Rows, scores: Scores, limit: int) -> list[Hit]:
+def _ranked(index: TermIndex, candidates: Candidates, by_word: Rows, scores: Scores, limit: int, mode: Mode) -> list[Hit]:
     """Fuse both legs over the union of their windows and keep each document's best passage."""
     rows, dense = candidates.rows, candidates.dense
     window = np.argsort(-dense, kind="stable")[: ranking.WINDOW]
@@ -277,10 +241,13 @@ def _ranked(index: TermIndex, candidates: _Candidates, by_word: Rows, scores: Sc
     union = chosen[rows]
     rows, dense = rows[union], dense[union]
     keyword = scores[rows]
-    fused = ranking.fused(dense, keyword)
+    fused = ranking.fused(dense, keyword, mode.alpha)
     dense_ranks, keyword_ranks = ranking.ranks(dense), ranking.ranks(keyword)
     places = index.passages(rows)
-    order = ranking.best_per_key([document for document, _ in places], fused)[:limit]
+    documents = [document for document, _ in places]
+    passages_of = Counter(documents)
+    order = ranking.best_per_key(documents, fused)[:limit]
+    lengths = index.lengths(rows[order]).tolist()
     return [
         Hit(
             document_id=places[i][0],
@@ -289,8 +256,11 @@ def _ranked(index: TermIndex, candidates: _Candidates, by_word: Rows, scores: Sc
             score=float(fused[i]),
             dense=float(dense[i]),
             keyword=float(keyword[i]),
-            dense_rank=int(dense_ranks[i]),
+            dense_rank=int(dense_ranks[i]) if mode is not Mode.WORDS else 0,
             keyword_rank=int(keyword_ranks[i]) if keyword[i] > 0 else 0,
+            more=passages_of[places[i][0]] - 1,
+            language=index.language(places[i][0]),
+            length=length,
         )
-        for rank, i in enumerate(order, start=1)
+        for rank, (i, length) in enumerate(zip(order, lengths, strict=True), start=1)
     ]

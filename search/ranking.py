@@ -4,6 +4,7 @@ Refuses to know where scores come from: arrays in, order out.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,19 @@ WINDOW = 100
 
 Scores = npt.NDArray[np.float32]
 Key = TypeVar("Key")
+
+
+class Mode(StrEnum):
+    """What decides the order."""
+
+    HYBRID = "hybrid"
+    MEANING = "meaning"
+    WORDS = "words"
+
+    @property
+    def alpha(self) -> float:
+        """The weight of the meaning leg."""
+        return {Mode.HYBRID: ALPHA, Mode.MEANING: 1.0, Mode.WORDS: 0.0}[self]
 
 
 def standardised(scores: Scores) -> Scores:
