@@ -104,19 +104,27 @@ class Embedder:
 
         `scope` parts the cache, so that nobody can tell by the time whether others asked the same.
         """
-        key = scope, hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+        key = _cache_key(text, scope)
         with self._cache_lock:
             cached = self._cache.get(key)
             if cached is not None:
                 self._cache.move_to_end(key)
                 return cached
         vector: Vectors = self._infer([self._batch_tokenizer.encode(text).ids])[0]
+        self.remember_query(text, vector, scope)
+        return vector
+
+    def remember_query(self, text: str, vector: Vectors, scope: bytes = b"") -> None:
+        """Have `embed_query` find in this scope what the question was embedded to for another."""
         vector.setflags(write=False)
         with self._cache_lock:
-            self._cache[key] = vector
+            self._cache[_cache_key(text, scope)] = vector
             while len(self._cache) > QUERY_CACHE_ENTRIES:
                 self._cache.popitem(last=False)
-        return vector
+
+    def scopes_of_queries(self) -> set[bytes]:
+        with self._cache_lock:
+            return {scope for scope, _ in self._cache}
 
     def forget_queries(self, scope: bytes = b"") -> None:
         """Empty the cache of one scope."""
@@ -142,6 +150,10 @@ class Embedder:
         return np.asarray(pooled, dtype=np.float32)
 
 
+def _cache_key(text: str, scope: bytes) -> tuple[bytes, bytes]:
+    return scope, hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
+
+
 _embedder: Embedder | None = None
 _embedder_lock = threading.Lock()
 
@@ -156,6 +168,17 @@ def embedder() -> Embedder:
 
                 _embedder = Embedder(Path(settings.MODEL_DIR))
     return _embedder
+
+
+def scopes_of_queries() -> set[bytes]:
+    """The scopes of which the cache holds anything."""
+    return set() if _embedder is None else _embedder.scopes_of_queries()
+
+
+def forget_queries(scope: bytes) -> None:
+    """Empty the cache of one scope, if a model is loaded at all."""
+    if _embedder is not None:
+        _embedder.forget_queries(scope)
 
 
 def export(target: Path) -> Path:

@@ -1,12 +1,15 @@
 """Marks the words of a question in a passage and cuts the part worth showing. Pure text in, escaped HTML out."""
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
 
 from django.utils.safestring import SafeString, mark_safe
 
 from search import keywords
+from search.languages import ENGLISH, FUNCTION_WORDS, stem
+from search.questions import Phrase
 
 SNIPPET = 420  # code points, about five lines
 LEAD = 80  # kept before the first marked word, so that the sentence can be understood
@@ -26,10 +29,9 @@ _MARKDOWN = (  # what must be in the text for the expression to be worth trying,
 
 @dataclass(frozen=True)
 class Snippet:
-    """The part of a passage that is shown; `html` is safe. `words` are those marked, as they stand in the text."""
+    """The part of a passage that is shown; `html` is safe."""
 
     html: SafeString
-    words: tuple[str, ...]
     cut_before: bool
     cut_after: bool
 
@@ -46,25 +48,45 @@ def readable(text: str, form: str) -> str:
     return text.removesuffix(" · ")
 
 
-def stems(question: str) -> frozenset[str]:
-    """What is looked for: stems of the question's words, function words left out."""
+def stems(question: str, language: str = ENGLISH) -> frozenset[str]:
+    """What is looked for in a text in this language: stems of the question's words, function words left out."""
     found = (match.group() for match in keywords.words(question))
-    return frozenset(keywords.stem(word) for word in found if word.casefold() not in keywords.STOP_WORDS)
+    return frozenset(stem(word, language) for word in found if word.casefold() not in FUNCTION_WORDS[language])
 
 
-def matches(text: str, wanted: frozenset[str]) -> list[tuple[int, int]]:
-    """Start and end of each word whose stem is wanted."""
-    return [match.span() for match in keywords.words(text) if keywords.stem(match.group()) in wanted]
+def matches(
+    text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH
+) -> list[tuple[int, int]]:
+    """Start and end of each phrase, whole, and of each word outside of them whose stem is wanted."""
+    if not phrases:
+        return [found.span() for found in keywords.words(text) if stem(found.group(), language) in wanted]
+    words = list(keywords.words(text))
+    folded = tuple(word.group().casefold() for word in words)
+    spans = []
+    i = 0
+    while i < len(words):
+        length = max((len(phrase) for phrase in phrases if folded[i : i + len(phrase)] == phrase), default=0)
+        if length or stem(words[i].group(), language) in wanted:
+            spans.append((words[i].start(), words[i + max(length, 1) - 1].end()))
+        i += max(length, 1)
+    return spans
 
 
-def snippet(text: str, wanted: frozenset[str], length: int = SNIPPET) -> Snippet:
-    """The stretch of `text` with the most different wanted words, the words marked."""
-    spans = matches(text, wanted)
-    start, end = _stretch(text, spans, length)
+def standing(text: str, wanted: frozenset[str], language: str = ENGLISH) -> tuple[str, ...]:
+    """The wanted words as they first stand in the text, each form once."""
+    found: dict[str, str] = {}
+    for start, end in matches(text, wanted, language=language):
+        found.setdefault(text[start:end].casefold(), text[start:end])
+    return tuple(found.values())
+
+
+def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:
+    """The stretch of `text` with the most different wanted words and the most of the phrases, both marked."""
+    spans = matches(text, wanted, phrases, language)
+    start, end = _stretch(text, [(a, b, stem(text[a:b], language)) for a, b in spans], SNIPPET)
     marked = [(a, b) for a, b in spans if start <= a and b <= end]
     return Snippet(
         html=mark(text, marked, start, end),
-        words=tuple(dict.fromkeys(text[a:b].casefold() for a, b in marked)),
         cut_before=start > 0,
         cut_after=end < len(text),
     )
@@ -81,22 +103,22 @@ def mark(text: str, spans: list[tuple[int, int]], start: int, end: int) -> SafeS
     return mark_safe("".join(parts))  # noqa: S308  # every part of the text is escaped above
 
 
-def _stretch(text: str, spans: list[tuple[int, int]], length: int) -> tuple[int, int]:
+def _stretch(text: str, found: list[tuple[int, int, str]], length: int) -> tuple[int, int]:
     if len(text) <= length:
         return 0, len(text)
     best, most = 0, -1
-    found = [(a, b, keywords.stem(text[a:b])) for a, b in spans]
-    for a, _ in spans:
+    for a, _, _ in found:
         begin = max(0, a - LEAD)
-        stems_inside = {stem for c, d, stem in found if begin <= c and d <= begin + length}
-        if len(stems_inside) > most:
-            best, most = begin, len(stems_inside)
+        inside = {words: len(words.split()) ** 2 for c, d, words in found if begin <= c and d <= begin + length}
+        worth = sum(inside.values())  # a phrase is worth more than its words apart
+        if worth > most:
+            best, most = begin, worth
     start = min(best, len(text) - length)
     end = start + length
     if start > 0:  # begin and end at a blank
         blank = text.find(" ", start, start + LEAD)
-        start = blank + 1 if blank >= 0 and not any(a <= blank < b for a, b in spans) else start
+        start = blank + 1 if blank >= 0 and not any(a <= blank < b for a, b, _ in found) else start
     if end < len(text):
         blank = text.rfind(" ", end - LEAD, end)
-        end = blank if blank >= 0 else end
+        end = blank if blank >= 0 and not any(a <= blank < b <= end for a, b, _ in found) else end
     return start, end

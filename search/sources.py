@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -21,9 +22,22 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldName:
+    """A field that documents can be filtered by. `kind`: text, keyword, integer, number, date or boolean.
+
+    The search knows dates by their ordinal day and booleans as the texts "yes" and "no".
+    """
+
+    id: UUID
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionName:
     id: UUID
     name: str
+    fields: tuple[FieldName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ class Sources(Protocol):
     """Whoever asks says which collections they may see; nothing here means "all" by default."""
 
     def collections(self, membership: Membership) -> list[CollectionName]:
-        """Those the member may see, by name."""
+        """Those the member may see, by name, each with the fields it can be filtered by."""
         ...
 
     def visible(self, membership: Membership) -> frozenset[UUID]:
@@ -52,6 +66,10 @@ class Sources(Protocol):
 
     def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
         """The documents among `ids` that exist in these collections, in a fixed number of queries."""
+        ...
+
+    def added(self, ids: Iterable[UUID]) -> dict[UUID, datetime]:
+        """When each of these documents was added."""
         ...
 
     def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:

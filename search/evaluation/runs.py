@@ -15,10 +15,14 @@ from django.utils import timezone
 
 from search.evaluation import metrics
 from search.evaluation.judgments import Parsed
-from search.models import LIVE_INDEX, Answer, Judgment, JudgmentSet, Question, Run, VectorIndex
-from search.querying import Hit, forget_questions, search, search_exactly, term_index
+from search.loaded import term_index
+from search.models import Answer, Judgment, JudgmentSet, Question, Run, VectorIndex
+from search.querying import Hit, forget_questions, search, search_exactly
 from search.ranking import ALPHA, WINDOW
 from search.sources import sources
+from tenants import seals
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.context import current_tenant
 from tenants.errors import Refused
 from tenants.jobs import enqueue, in_flight
@@ -60,7 +64,18 @@ def create_judgment_set(
             ],
             batch_size=500,
         )
+        record(Event.JUDGMENTS_UPLOADED, judgments=str(made.pk), questions=made.questions_total)
     return made
+
+
+def delete_judgment_set(judgment_set: JudgmentSet) -> None:
+    """With its runs, the unfinished ones stopped first."""
+    for run in judgment_set.runs.exclude(state__in=Run.FINAL):
+        cancel(run)
+    with transaction.atomic():
+        identity = str(judgment_set.pk)
+        judgment_set.delete()
+        record(Event.JUDGMENTS_DELETED, judgments=identity)
 
 
 def unresolved_references(judgment_set: JudgmentSet, collections: frozenset[UUID]) -> list[str]:
@@ -82,7 +97,9 @@ def start(judgment_set: JudgmentSet, created_by_id: int | None) -> Run:
     if judgment_set.runs.exclude(state__in=Run.FINAL).exists():
         raise Refused("A run of these judgments is not finished yet. Wait for it, or cancel it.")
     run = _new(judgment_set, created_by_id)
-    run.save(force_insert=True)
+    with transaction.atomic():
+        run.save(force_insert=True)
+        record(Event.RUN, judgments=str(judgment_set.pk), run=str(run.pk))
     _enqueue(run.pk)
     return run
 
@@ -91,7 +108,9 @@ def evaluate(judgment_set: JudgmentSet, *, collection_id: UUID | None = None, on
     """A new run, executed here and now; for commands. Searches one collection, or everything but canaries. Returns it final."""
     run = _new(judgment_set, None, collection_id)
     with alone_with(run.pk):  # before the row can be seen: the worker's sweep takes up what has no job
-        run.save(force_insert=True)
+        with transaction.atomic():
+            run.save(force_insert=True)
+            record(Event.RUN, judgments=str(judgment_set.pk), run=str(run.pk))
         execute(run.pk, on_progress=on_progress)
     run.refresh_from_db()
     return run
@@ -142,7 +161,7 @@ def _execute(run_id: UUID, on_progress: Progress | None) -> None:
 
 def _new(judgment_set: JudgmentSet, created_by_id: int | None, collection_id: UUID | None = None) -> Run:
     """A run that is not stored yet, with what it will be measured under."""
-    index = VectorIndex.objects.get(pk=LIVE_INDEX)
+    index = VectorIndex.objects.get(state=VectorIndex.State.LIVE)
     return Run(
         judgment_set=judgment_set,
         created_by_id=created_by_id,
@@ -237,7 +256,7 @@ def _searched(run: Run) -> frozenset[UUID]:
         visible = sources().everything()
     else:
         membership = Membership.objects.filter(tenant=current_tenant(), user_id=run.created_by_id).first()
-        if membership is None:
+        if membership is None or not seals.stands(membership):
             raise Refused("Whoever started the run is not a member any more. Start it again.")
         visible = sources().visible(membership)
     return visible if run.collection_id is None else visible & {run.collection_id}

@@ -18,6 +18,8 @@ from search.evaluation import judgments, reports, runs, uploads
 from search.forms import JudgmentsForm
 from search.models import Answer, JudgmentSet, Run
 from search.sources import Source, sources
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
@@ -113,10 +115,8 @@ def delete(request: WorkspaceRequest, set_id: UUID) -> HttpResponse:
     made = get_object_or_404(JudgmentSet, pk=set_id)
     if request.method != "POST":
         return render(request, "evaluation/delete.html", {"judgment_set": made, "runs": made.runs.count()})
-    for run_ in made.runs.exclude(state__in=Run.FINAL):
-        runs.cancel(run_)
     name = made.name
-    made.delete()
+    runs.delete_judgment_set(made)
     messages.success(request, f"{name} and its runs are deleted.")
     return redirect("evaluation")
 
@@ -200,6 +200,7 @@ def export(request: WorkspaceRequest, run_id: UUID, kind: str) -> HttpResponseBa
         if kind == "json"
         else (reports.as_csv(current, visible), "text/csv; charset=utf-8")
     )
+    record(Event.EXPORTED, run=str(current.pk), format=kind)
     response = StreamingHttpResponse(pieces, content_type=media)
     response["Content-Disposition"] = f'attachment; filename="evaluation-{current.pk}.{kind}"'
     response["X-Content-Type-Options"] = "nosniff"

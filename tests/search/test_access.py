@@ -74,6 +74,18 @@ def member(role: str) -> Membership:
 # ---------------------------------------------------------------- searching
 
 
+def test_the_same_passage_in_a_document_one_may_not_see_is_not_counted(
+    secret: Document, do: Callable[..., Any], client_of: Callable[[str], Client]
+) -> None:
+    store(["The merger with Larkspur is announced in spring."], title="Press release", collection=create_collection("Press"))
+    seen = do(client_of("owner"), "post", "", {"q": "merger Larkspur"}, headers=HTMX).content.decode()
+    assert "Same passage in 1 more document" in seen
+    hidden = do(client_of("viewer"), "post", "", {"q": "merger Larkspur"}, headers=HTMX).content.decode()
+    assert "Press release" in hidden
+    assert "Same passage" not in hidden
+    assert "Merger plan" not in hidden
+
+
 def test_a_search_finds_and_counts_only_what_one_may_see(
     secret: Document, do: Callable[..., Any], client_of: Callable[[str], Client]
 ) -> None:

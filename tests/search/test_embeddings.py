@@ -108,6 +108,17 @@ def test_the_cache_is_parted_by_scope(embedder: Embedder):
     assert embedder.embed_query("who else asked this", b"a") is not first
 
 
+def test_a_vector_is_remembered_in_its_scope_and_in_no_other(embedder: Embedder, monkeypatch: pytest.MonkeyPatch):
+    vector = embedder.embed(["asked of several"])[0]
+    embedder.remember_query("asked of several", vector, b"a")
+    monkeypatch.setattr(embedder, "_infer", lambda ids: np.zeros((len(ids), embedder.dimension), dtype=np.float32))
+    assert embedder.embed_query("asked of several", b"a") is vector
+    assert not embedder.embed_query("asked of several", b"b").any()
+    assert not vector.flags.writeable
+    for scope in (b"a", b"b"):
+        embedder.forget_queries(scope)
+
+
 def test_threads_do_not_disturb_each_other(embedder: Embedder):
     texts = [f"{text} {i}" for i, text in enumerate(TEXTS * 4)]
     alone = embedder.embed(texts)

@@ -197,7 +197,7 @@ def test_a_question_still_opens_when_its_document_is_gone(
 ):
     from documents import erasing
 
-    erasing.delete(handbook["Fire drill"])
+    erasing.erase([handbook["Fire drill"].id])
     answer = Answer.objects.get(run=finished, question__ordinal=2)
     assert "Deleted since the run" in get(client_viewer, at(f"runs/{finished.pk}/{answer.question_id}/")).content.decode()
 

@@ -3,13 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.highlighting import mark, matches, readable, snippet, stems
+from search.highlighting import mark, matches, readable, snippet, standing, stems
+from search.questions import folded
 
 
 def test_words_are_marked_by_their_stem_and_keep_their_form():
     shown = snippet("Notice periods: a Contract ends.", stems("the contracts"))
     assert shown.html == "Notice periods: a <mark>Contract</mark> ends."
-    assert shown.words == ("contract",)
+    assert standing("Contract, contract and CONTRACTS", stems("the contracts")) == ("Contract", "CONTRACTS")
 
 
 def test_text_of_a_document_cannot_become_markup():
@@ -36,18 +37,33 @@ def test_a_passage_without_the_words_begins_at_its_beginning():
     shown = snippet("alpha " * 200, stems("omega"))
     assert not shown.cut_before
     assert shown.html.startswith("alpha")
-    assert shown.words == ()
+    assert "<mark>" not in shown.html
+
+
+def test_a_phrase_is_marked_whole_and_shown():
+    text = "Four of the weeks. " * 40 + "He gave four weeks of notice. " + "Weeks. " * 60
+    shown = snippet(text, stems("four weeks of notice"), [("four", "weeks", "of", "notice")])
+    assert "<mark>four weeks of notice</mark>" in shown.html
+    assert "<mark>Four</mark> of the <mark>weeks</mark>" in shown.html
+    assert "<mark>Weeks</mark>" not in snippet(text, frozenset(), [("four", "weeks")]).html
 
 
 @given(st.text(max_size=1500), st.text(max_size=60))
 def test_without_the_marks_it_is_the_escaped_text(text: str, question: str):
     from html import unescape
 
-    shown = snippet(text, stems(question))
+    shown = snippet(text, stems(question), [folded(question)] if folded(question) else [])
     plain = unescape(shown.html.replace("<mark>", "").replace("</mark>", ""))
     assert plain in text
     assert len(plain) <= 420
     assert shown.html.count("<mark>") == shown.html.count("</mark>")
+
+
+def test_words_are_marked_in_the_language_of_the_text():
+    text = "Die Reparaturen an den Häusern: der Straße wegen."
+    assert standing(text, stems("the reparatur haus strasse", "de"), "de") == ("Reparaturen", "Häusern", "Straße")
+    assert standing(text, stems("die der den", "de"), "de") == ()
+    assert standing(text, stems("reparatur haus"), "en") == ()
 
 
 def test_spans_lie_where_the_words_are():

@@ -12,12 +12,13 @@ from django.db import transaction
 from django.test import Client
 
 from documents.models import Document
-from search import urls
+from search import own_searches, urls
 from search.evaluation import runs
 from search.evaluation.judgments import JudgedQuestion, Parsed
-from search.models import JudgmentSet, Question, Run, SharedSearch
+from search.indexing import passage_id
+from search.models import JudgmentSet, MemberSearches, Question, Run, SharedSearch
 from tenants.context import public_context
-from tenants.models import Tenant
+from tenants.models import Membership, Tenant
 
 pytestmark = pytest.mark.django_db
 
@@ -26,6 +27,19 @@ ROUTES = [  # address, method, the least role
     ("", "post", "viewer"),
     ("s/", "post", "viewer"),
     ("s/{shared_id}/", "get", "viewer"),
+    ("instant/", "post", "viewer"),
+    ("settled/", "post", "viewer"),
+    ("saved/", "get", "viewer"),
+    ("saved/", "post", "viewer"),
+    ("saved/{saved_id}/", "get", "viewer"),
+    ("saved/{saved_id}/rename/", "get", "viewer"),
+    ("saved/{saved_id}/rename/", "post", "viewer"),
+    ("saved/{saved_id}/delete/", "get", "viewer"),
+    ("saved/{saved_id}/delete/", "post", "viewer"),
+    ("history/", "post", "viewer"),
+    ("history/clear/", "post", "viewer"),
+    ("history/{entry_id}/", "get", "viewer"),
+    ("like/{passage_id}/", "get", "viewer"),
     ("evaluation/", "get", "viewer"),
     ("evaluation/upload/", "get", "editor"),
     ("evaluation/upload/", "post", "editor"),
@@ -38,8 +52,18 @@ ROUTES = [  # address, method, the least role
     ("evaluation/runs/{run_id}/cancel/", "post", "editor"),
     ("evaluation/runs/{run_id}/{question_id}/", "get", "viewer"),
     ("evaluation/runs/{run_id}/export.{kind}", "get", "viewer"),
+    ("protection/", "get", "owner"),
+    ("protection/status/", "get", "owner"),
+    ("protection/change/", "post", "owner"),
+    ("protection/settings/", "get", "owner"),
+    ("protection/settings/", "post", "owner"),
+    ("protection/disguise/", "post", "owner"),
+    ("protection/cancel/", "post", "owner"),
+    ("protection/back/", "post", "owner"),
+    ("protection/remove/", "post", "owner"),
 ]
 CHANGING = [route for route in ROUTES if route[1] == "post"]
+STATE = (JudgmentSet, Question, Run, SharedSearch, MemberSearches)
 ROLES = ["viewer", "editor", "admin", "owner"]
 
 
@@ -50,18 +74,29 @@ def ids(handbook: dict[str, Document]) -> dict[str, Any]:
     shared = SharedSearch.objects.create(query={"q": "alarm", "collection": ""})
     run = runs.evaluate(made)
     question = Question.objects.get()
-    return {"set_id": made.pk, "run_id": run.pk, "question_id": question.pk, "kind": "csv", "shared_id": shared.pk}
+    passage = passage_id(handbook["Canteen"].id, 0)
+    made_here = {"set_id": made.pk, "run_id": run.pk, "question_id": question.pk, "shared_id": shared.pk}
+    return {**made_here, "kind": "csv", "passage_id": passage, **kept_by(Membership(pk=10**9))}
+
+
+def kept_by(membership: Membership) -> dict[str, Any]:
+    """A search that the member saved, and one of their history."""
+    asked = {"q": "alarm", "collection": "", "mode": "hybrid"}
+    saved = own_searches.save(membership, "Alarms", asked)
+    own_searches.remember(membership, asked)
+    return {"saved_id": saved.id, "entry_id": own_searches.of(membership).past[0].id}
 
 
 def ask(client: Client, address: str, method: str) -> Any:
     with public_context():
         given = {"q": "alarm", "name": "More", "file": SimpleUploadedFile("x.csv", b"question,document\nHow?,Canteen\n")}
+        given |= {"metric": "cosine", "m": "24", "ef_construction": "100"}
         return client.post(address, given) if method == "post" else client.get(address)
 
 
 def state() -> tuple[list[Any], ...]:
     """Everything these addresses can change."""
-    return tuple(list(model.objects.order_by("pk").values()) for model in (JudgmentSet, Question, Run, SharedSearch))
+    return tuple(list(model.objects.order_by("pk").values()) for model in STATE)
 
 
 def test_every_address_is_listed_here() -> None:
@@ -86,13 +121,15 @@ def test_roles(
     role: str, ids: dict[str, Any], workspace_a: Any, person: Callable[..., Any], sign_in: Callable[[Any], Client]
 ) -> None:
     with public_context():
-        client = sign_in(person(role, workspace_a))
+        somebody = person(role, workspace_a)
+        client, membership = sign_in(somebody), Membership.objects.get(user=somebody)
+    ids |= kept_by(membership)
     before = state()
     for route, method, least in ROUTES:
         with undone(f"{method} {route}"):
             status = ask(client, workspace_a.path + route.format(**ids), method).status_code
             if ROLES.index(role) >= ROLES.index(least):
-                assert status in (200, 286, 302)
+                assert status in (200, 204, 286, 302)
             else:
                 assert status == 403
                 assert state() == before

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from django.db import connection
+from django.conf import LazySettings
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from documents.models import Document
-from search import querying, ranking
+from search import candidates, indexes, querying, ranking
+from search.candidates import OVER_FETCH_LARGE, nearest
 from search.embeddings import Embedder
-from search.models import LIVE_INDEX
-from search.querying import NEAREST, OVER_FETCH_LARGE, search_exactly
+from search.indexing import unpublish
+from search.models import FIRST_INDEX
+from search.querying import search_exactly
+from search.ranking import Mode
 from search.sources import sources
 from tenants.context import workspace
 from tests.factories import CollectionFactory
@@ -50,6 +54,30 @@ def test_a_result_explains_itself(handbook: dict[str, Document]):
     assert first.score > rest[0].score
     assert all(hit.keyword_rank == 0 and hit.keyword == 0 for hit in rest)
     assert [hit.rank for hit in rest] == list(range(2, len(handbook) + 1))
+
+
+def test_by_meaning_alone_words_change_nothing(handbook: dict[str, Document]):
+    hits = search("quit my job, password", mode=Mode.MEANING).hits
+    assert [hit.dense_rank for hit in hits] == list(range(1, len(handbook) + 1))
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert [hit.document_id for hit in search("quit my job, password", mode=Mode.MEANING, exact=True).hits] == [
+        hit.document_id for hit in hits
+    ]
+
+
+def test_by_words_alone_nothing_is_embedded(handbook: dict[str, Document], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(querying, "_embedded", None)
+    for exact in (False, True):
+        hits = search("employees share a password", mode=Mode.WORDS, exact=exact).hits
+        assert [hit.document_id for hit in hits] == [handbook["Passwords"].id, handbook["Notice periods"].id]
+        assert [(hit.keyword_rank, hit.dense_rank, hit.dense) for hit in hits] == [(1, 0, 0), (2, 0, 0)]
+    assert search("unheard of", mode=Mode.WORDS).hits == []
+
+
+def test_a_result_counts_the_other_passages_of_its_document(in_workspace_a: Any, model: Embedder):
+    store(["The elephant eats hay.", "An elephant, an elephant herd!", "Elephants."], title="Zoo")
+    store(["Nothing to see."], title="Other")
+    assert [hit.more for hit in search("elephant herd").hits] == [2, 0]
 
 
 def test_an_empty_workspace_finds_nothing(in_workspace_a: Any, model: Embedder):
@@ -94,7 +122,7 @@ def test_another_workspace_is_never_searched(workspace_b: Any, handbook: dict[st
 @pytest.fixture
 def index_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small workspaces are scanned; here the index is asked as for large ones."""
-    monkeypatch.setattr(querying, "SCAN_BELOW", 100)
+    monkeypatch.setattr(candidates, "SCAN_BELOW", 100)
 
 
 def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]]):
@@ -102,7 +130,7 @@ def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]]):
     crowd(1000)
     with connection.cursor() as cursor:
         query = "[" + ",".join(["0.05"] * 384) + "]"
-        cursor.execute("EXPLAIN (COSTS OFF) " + NEAREST, [LIVE_INDEX, query, 200, []])
+        cursor.execute("EXPLAIN (COSTS OFF) " + nearest(indexes.live()), [FIRST_INDEX, query, 200, []])
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Index Scan using search_indexentry_hnsw_1" in plan
     assert "Seq Scan" not in plan
@@ -112,6 +140,25 @@ def test_the_connection_lets_the_index_return_enough(in_workspace_a: Any):
     with connection.cursor() as cursor:
         cursor.execute("SHOW hnsw.ef_search")
         assert int(cursor.fetchone()[0]) >= OVER_FETCH_LARGE
+
+
+def test_an_open_index_is_asked_for_more_where_much_of_it_is_not_published(
+    crowd: Callable[..., list[Document]], settings: LazySettings
+):
+    """It is asked for little more than is ranked; what lies in the trash keeps its vectors there."""
+    settings.DEFAULT_PROTECTION = "open"
+    indexes.prepare()
+    documents = crowd(1500, each=1)
+    assert indexes.live().protection == "open"
+    with transaction.atomic():
+        unpublish([document.id for document in documents[::3]])
+    gone = {document.id for document in documents[::3]}
+    for number in range(5):
+        question = f"filler 0 {7 * number}"
+        through, exact = search(question), search(question, exact=True)
+        assert through.way == "index"
+        assert [hit.document_id for hit in through.hits[:10]] == [hit.document_id for hit in exact.hits[:10]]
+        assert not gone & {hit.document_id for hit in through.hits}
 
 
 def test_search_through_the_index_finds_what_the_exact_scan_finds(crowd: Callable[..., list[Document]]):
@@ -149,7 +196,7 @@ def test_a_filter_far_from_the_question_still_returns_all_that_match(crowd: Call
 def test_a_large_filter_the_index_serves_badly_is_preselected(
     crowd: Callable[..., list[Document]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(querying, "SCAN_AT_MOST", 100)
+    monkeypatch.setattr(candidates, "SCAN_AT_MOST", 100)
     crowd(800, each=100)
     other = CollectionFactory()
     crowd(450, each=4, collection=other, seed=7)
@@ -189,7 +236,7 @@ def test_the_number_of_queries_does_not_depend_on_the_results(crowd: Callable[..
 def test_exact_search_reads_in_blocks(crowd: Callable[..., list[Document]], monkeypatch: pytest.MonkeyPatch):
     crowd(300, each=30)
     whole = search("filler 0 3", exact=True)
-    monkeypatch.setattr(querying, "SCAN_BLOCK", 64)
+    monkeypatch.setattr(candidates, "SCAN_BLOCK", 64)
     assert [hit.document_id for hit in search("filler 0 3", exact=True).hits] == [h.document_id for h in whole.hits]
 
 
