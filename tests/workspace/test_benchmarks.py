@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
@@ -14,7 +15,7 @@ from django.db import connections
 
 from tenants import worker
 from tenants.database import base
-from workspace.benchmarks import Comparison, Setting, embedding, ingestion, material, memory
+from workspace.benchmarks import Comparison, Setting, embedding, filling, hnsw, ingestion, material, memory, parts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,20 +79,68 @@ def test_provisioning(model_dir: Path):
         assert cursor.fetchone() == (0,)
 
 
+@in_database
+def test_scan(model_dir: Path):
+    stdout = StringIO()
+    call_command("benchmark", "scan", "--rounds", "2", "--passages", "120", "--json", stdout=stdout)
+    answer = json.loads(stdout.getvalue())
+    require_the_contract(answer, "scan")
+    names = [f"120 passages, {level}, {what}" for level in ("cloaked", "open") for what in ("whole workspace", "narrowed")]
+    assert [setting["name"] for setting in answer["settings"]] == names
+
+
 @pytest.mark.slow  # starting services
 def test_search_on_services_of_its_own(model_dir: Path):
     """As bin/manage runs it: an installation that exists for the benchmark alone, with a web server in it."""
-    command = ["manage.py", "benchmark", "search", "--rounds", "2", "--passages", "20", "--json"]
+    options = ["--rounds", "4", "--passages", "20", "--users", "2", "--levels", "open", "sealed"]
+    command = ["manage.py", "benchmark", "search", *options, "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "workspace.command", *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     require_the_contract(answer, "search")
-    assert [setting["name"] for setting in answer["settings"]] == ["p50", "p95"]
+    levels = ("open, 20 passages, 2 at a time", "sealed, 20 passages, 2 at a time")
+    assert [setting["name"] for setting in answer["settings"]] == [f"{level}, p{n}" for level in levels for n in (50, 95)]
+    for detail in (setting["detail"] for setting in answer["settings"]):
+        assert detail["questions"] == 4
+        if "parts_p50" in detail:
+            assert detail["parts_p50"].keys() >= {
+                *parts.WATCHED,
+                "middleware and HTTP",
+                "search: embed",
+                "search: rank",
+                "view",
+            }
+            assert detail["floor_parts_p50"].keys() == {"middleware and HTTP", "embedding", "candidates"}
 
 
-@pytest.mark.parametrize("name", ["ingestion", "search"])
+@in_database
+def test_hnsw(model_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(filling, "EMBEDDED", 40)
+    answer = hnsw.run(str, rounds=3, vectors=900).as_dict()  # more than are compared one by one
+    require_the_contract(answer, "hnsw")
+    assert [setting["name"] for setting in answer["settings"]] == ["open, candidates", "cloaked, end to end"]
+    for detail in (setting["detail"] for setting in answer["settings"]):
+        assert detail["recall@10"] > 0.9
+        assert detail["recall@10_reference"] > 0.9
+    with connections["operator"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'bench_')")
+        assert cursor.fetchone() == (0,)
+
+
+def test_passages_made_for_a_benchmark_are_different_and_the_same_every_time(model_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(filling, "EMBEDDED", 40)
+    made = filling.make(300)
+    texts = made.texts()
+    assert made.vectors.shape == (300, 384)
+    assert np.allclose(np.linalg.norm(made.vectors, axis=1), 1, atol=1e-5)
+    assert texts[:40] == material.passages(40)
+    assert len(set(texts)) > 250
+    assert texts == filling.make(300).texts()
+
+
+@pytest.mark.parametrize("name", ["ingestion", "scan", "search"])
 @in_database
 def test_it_refuses_beside_a_worker(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(f"workspace.benchmarks.ingestion.{worker.worker_is_listening.__name__}", lambda: True)

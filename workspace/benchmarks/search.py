@@ -1,126 +1,173 @@
-"""A search over HTTP, as a browser asks for it, against the least it can cost: an empty page, the model, the index."""
+"""A search over HTTP, as a browser asks for it, against the least it can cost: an empty page, the model, the index.
+
+Both are asked of the same web process in turn: question by question by one person, in blocks by several at once.
+"""
 
 import http.client
+import json
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from uuid import UUID
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from documents import ingestion
-from documents.importing import import_texts
-from search.embeddings import embedder
-from search.indexing import live_cloak, vector_text
-from search.models import LIVE_INDEX, Chunk
-from search.querying import OVER_FETCH
-from search.sources import CorpusText
+from search.models import Protection
 from tenants.context import workspace
-from tenants.database import connection
 from tenants.errors import Refused
 from tenants.people import create_person
 from tenants.provisioning import create_workspace
-from workspace.benchmarks import material
+from workspace.benchmarks import filling, material
 from workspace.benchmarks.ingestion import refuse_beside_a_worker
 from workspace.benchmarks.measuring import Comparison, Setting
+from workspace.benchmarks.parts import HEADER
 from workspace.benchmarks.serving import Browser, web_server
-from workspace.benchmarks.urls import EMPTY
+from workspace.benchmarks.urls import FLOOR, READY
 
 SIDES = {
     "product": "a search by HTTP: middleware, embedding, index, keywords, decryption, reranking, passages, page",
-    "reference": "an empty page behind the same middleware, the bare question embedding, the bare candidate query",
+    "reference": "a page behind the same middleware that asks the model and the index, bare, and shows nothing",
 }
-CANDIDATES = (
-    "SELECT chunk_id FROM search_indexentry WHERE index_id = %s ORDER BY vector::halfvec(384) <=> %s::halfvec(384) LIMIT %s"
-)
+SIZES, USERS = (5_000, 50_000), (1, 16)
 WARM_UP = 12  # questions: kernels of every width, connections and caches of every thread
+BLOCK = 4  # questions of each user before the others' turn
+PATIENCE = 180.0  # seconds in which the inverted lists of a sealed index are trained
+
+Parts = dict[str, float]
+Ask = Callable[[Browser, str], Parts]
 
 
-def run(say: Callable[[str], None], *, rounds: int = 200, passages: int = 3000) -> Comparison:
-    """`rounds` different questions, once warm, in a workspace of some `passages` passages."""
+@dataclass
+class Side:
+    """Milliseconds of each question, in all and in parts."""
+
+    times: list[float] = field(default_factory=list)
+    parts: list[Parts] = field(default_factory=list)
+
+    def medians(self) -> Parts:
+        """Of each part, the largest first; those of what only some requests have count as nothing in the others."""
+        names = {name for parts in self.parts for name in parts}
+        found = {name: float(np.median([parts.get(name, 0.0) for parts in self.parts])) for name in names}
+        return {name: round(value, 3) for name, value in sorted(found.items(), key=lambda pair: -pair[1])}
+
+
+def run(
+    say: Callable[[str], None],
+    *,
+    rounds: int = 200,
+    passages: int | None = None,
+    users: int | None = None,
+    levels: Sequence[str] = Protection.values,
+) -> Comparison:
+    """`rounds` different questions by so many `users` at a time, at each level, to so many `passages`."""
     refuse_beside_a_worker()
+    settings: list[Setting] = []
+    crowds = USERS if users is None else (users,)
     with web_server() as port:
-        slug, password = f"bench-{secrets.token_hex(6)}", secrets.token_urlsafe(16)
-        email = f"{slug}@benchmark.invalid"
+        password = secrets.token_urlsafe(16)
+        email = f"bench-{secrets.token_hex(6)}@benchmark.invalid"
         owner = create_person(email, password)
-        tenant, _ = create_workspace("Benchmark", slug, owner)
-        with workspace(tenant):
-            stored = fill(passages, say)
-        browser = Browser(port, email, password)
+        browsers = [Browser(port, email, password) for _ in range(max(crowds))]
         try:
-            address = f"/w/{slug}/"
-            asked = material.questions(WARM_UP + rounds)
-            measured = []
-            for number, question in enumerate(asked):
-                product = _product(browser, address, question)
-                empty = _empty(browser, address)
-                with workspace(tenant):
-                    measured.append((product, empty, *_bare(question)))
-                if number == WARM_UP:
-                    say(f"{len(asked) - WARM_UP} questions to {stored} passages")
+            for size in SIZES if passages is None else (passages,):
+                made = filling.make(size)
+                for level in levels:
+                    slug = f"bench-{secrets.token_hex(6)}"
+                    tenant, _ = create_workspace("Benchmark", slug, owner)
+                    with workspace(tenant):
+                        filling.store(made.vectors, made.texts(), level, say)
+                    say(f"{level}: {size} passages stored")
+                    asking = _Asking(f"/w/{slug}/", browsers, rounds)
+                    for crowd in crowds:
+                        settings += _settings(f"{level}, {size} passages, {crowd} at a time", *asking.measured(crowd))
         finally:
-            browser.close()
-    return Comparison("search", "ms", SIDES, _settings(measured[WARM_UP:], stored))
+            for browser in browsers:
+                browser.close()
+    return Comparison("search", "ms", SIDES, settings)
 
 
-def _settings(measured: Sequence[tuple[float, ...]], passages: int) -> list[Setting]:
-    times = 1000 * np.array(measured)
-    product, floor = times[:, 0], times[:, 1:].sum(axis=1)
-    parts = dict(zip(("empty_page", "embedding", "candidates"), np.median(times[:, 1:], axis=0).round(3).tolist(), strict=True))
-    detail = {"passages": passages, "questions": len(measured), "floor_parts_p50": parts}
+def _settings(name: str, product: Side, floor: Side) -> list[Setting]:
+    detail = {"questions": len(product.times), "parts_p50": product.medians(), "floor_parts_p50": floor.medians()}
     return [
-        Setting(f"p{share}", float(np.percentile(product, share)), float(np.percentile(floor, share)), "lower", detail)
+        Setting(
+            f"{name}, p{share}",
+            float(np.percentile(product.times, share)),
+            float(np.percentile(floor.times, share)),
+            "lower",
+            detail if share == 50 else {"questions": len(product.times)},
+        )
         for share in (50, 95)
     ]
 
 
-def fill(passages: int, say: Callable[[str], None]) -> int:
-    """Import and ingest articles until there are so many passages; how many there are then."""
-    stored = 0
-    for number, (name, text) in enumerate(material.articles()):
-        if stored >= passages:
-            break
-        done = import_texts([CorpusText(str(number), name, text)], "Benchmark")
-        for document in done.documents:
-            ingestion.ingest(document)
-        if number % 10 == 0:
-            stored = Chunk.objects.count()
-        if number % 50 == 0:
-            say(f"{stored} of {passages} passages stored")
-    return Chunk.objects.count()
+class _Asking:
+    """Questions to one workspace, each asked once: none is found in a cache."""
 
+    def __init__(self, address: str, browsers: Sequence[Browser], rounds: int) -> None:
+        self._address, self._browsers, self._rounds = address, browsers, rounds
+        self._questions = iter(material.questions(100_000))
+        for browser in browsers:
+            browser.close()  # its connection has waited too long; the next request makes one
+        for question in self._next(WARM_UP):
+            for ask in (self._search, self._bare):
+                ask(browsers[0], question)
+        deadline = time.monotonic() + PATIENCE
+        while browsers[0].get(f"{address}{READY}")[0] != http.client.OK and time.monotonic() < deadline:
+            time.sleep(0.2)
 
-def _product(browser: Browser, address: str, question: str) -> float:
-    began = time.perf_counter()
-    status, page = browser.post(address, {"q": question, "collection": "", "page": ""}, htmx=True)
-    took = time.perf_counter() - began
-    if status != http.client.OK or b'class="result-title"' not in page:
-        raise Refused(f"The search answered {status}, without a result.")
-    return took
+    def measured(self, users: int) -> tuple[Side, Side]:
+        product, floor = Side(), Side()
+        browsers, block = self._browsers[:users], BLOCK * users if users > 1 else 1
+        for browser in browsers:
+            browser.close()
+        with ThreadPoolExecutor(users) as pool:
+            self._ask_all(pool, browsers, self._search, self._next(users), Side())  # every thread's connection
+            for start in range(0, self._rounds, block):
+                questions = self._next(min(block, self._rounds - start))
+                self._ask_all(pool, browsers, self._search, questions, product)
+                self._ask_all(pool, browsers, self._bare, questions, floor)
+        return product, floor
 
+    def _next(self, number: int) -> list[str]:
+        found = [question for question, _ in zip(self._questions, range(number), strict=False)]
+        if len(found) < number:
+            raise Refused("There are not as many different questions. Ask for fewer rounds.")
+        return found
 
-def _empty(browser: Browser, address: str) -> float:
-    began = time.perf_counter()
-    status, _ = browser.post(f"{address}{EMPTY}", {})
-    took = time.perf_counter() - began
-    if status != http.client.OK:
-        raise Refused(f"The empty page answered {status}.")
-    return took
+    def _ask_all(
+        self, pool: ThreadPoolExecutor, browsers: Sequence[Browser], ask: Ask, questions: Sequence[str], side: Side
+    ) -> None:
+        """Each browser its share, one after the other."""
 
+        def ask_share(number: int) -> list[tuple[float, Parts]]:
+            answers = []
+            for question in questions[number :: len(browsers)]:
+                began = time.perf_counter()
+                parts = ask(browsers[number], question)
+                took = 1000 * (time.perf_counter() - began)
+                answers.append((took, {"middleware and HTTP": took - sum(parts.values()), **parts}))
+            return answers
 
-def _bare(question: str) -> tuple[float, float]:
-    """Seconds for the embedding and for the candidates."""
-    model, cloak = embedder(), live_cloak()
-    began = time.perf_counter()
-    vector = model.embed_query(question)
-    embedded = time.perf_counter() - began
-    parameters = [LIVE_INDEX, vector_text(cloak.disguise_query(vector)), OVER_FETCH]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")  # the schema and the role are set by now
-        began = time.perf_counter()
-        cursor.execute(CANDIDATES, parameters)
-        found: list[tuple[UUID]] = cursor.fetchall()
-        searched = time.perf_counter() - began
-    if not found:
-        raise Refused("The index has no candidates.")
-    return embedded, searched
+        for answers in pool.map(ask_share, range(len(browsers))):
+            for took, parts in answers:
+                side.times.append(took)
+                side.parts.append(parts)
+
+    def _search(self, browser: Browser, question: str) -> Parts:
+        status, page = browser.post(self._address, {"q": question, "collection": "", "page": ""}, htmx=True)
+        if status != http.client.OK or b'class="result-title"' not in page:
+            raise Refused(f"The search answered {status}, without a result.")
+        parts: Parts = json.loads(browser.headers[HEADER])
+        return parts
+
+    def _bare(self, browser: Browser, question: str) -> Parts:
+        status, page = browser.post(f"{self._address}{FLOOR}", {"q": question})
+        if status != http.client.OK:
+            raise Refused(f"The bare page answered {status}.")
+        answer: dict[str, Any] = json.loads(page)
+        if not answer["found"]:
+            raise Refused("The index has no candidates.")
+        parts: Parts = answer["milliseconds"]
+        return parts

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -83,6 +84,7 @@ class Browser:
     def __init__(self, port: int, email: str, password: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._cookies: dict[str, str] = {}
+        self.headers: Message = Message()  # of the last answer
         self._ask("GET", "/accounts/login/")
         status, _ = self.post("/accounts/login/", {"login": email, "password": password})
         if status != http.client.FOUND or "sessionid" not in self._cookies:
@@ -104,6 +106,7 @@ class Browser:
         cookies = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
         self._connection.request(method, path, body, {**(headers or {}), "Cookie": cookies})
         answer = self._connection.getresponse()
+        self.headers = answer.headers
         for line in answer.headers.get_all("Set-Cookie", []):
             self._cookies |= {name: morsel.value for name, morsel in SimpleCookie(line).items()}
         return answer.status, answer.read()

@@ -4,9 +4,10 @@ from argparse import ArgumentParser
 from importlib import import_module
 from typing import Any
 
+from search.models import Protection
 from workspace.commands import Command as Base
 
-NAMES = ("embedding", "ingestion", "search", "provisioning", "upgrade")
+NAMES = ("embedding", "encryption", "ingestion", "search", "provisioning", "scan", "sealed", "hnsw", "upgrade")
 
 
 class Command(Base):
@@ -16,18 +17,36 @@ class Command(Base):
         super().add_arguments(parser)
         parser.add_argument("name", choices=NAMES)
         parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top; upgrade: so many")
-        parser.add_argument("--passages", type=int, help="search, provisioning: so many passages to be searched")
+        parser.add_argument("--passages", type=int, help="search, provisioning, scan, sealed, hnsw: so many to be searched")
+        parser.add_argument("--users", type=int, help="search: so many people at a time")
+        parser.add_argument("--levels", nargs="+", choices=Protection.values, help="search: of these levels alone")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
-    def answer(self, *, name: str, tenants: int, passages: int | None, rounds: int | None, **options: Any) -> dict[str, Any]:
+    def answer(
+        self,
+        *,
+        name: str,
+        tenants: int,
+        passages: int | None,
+        users: int | None,
+        levels: list[str] | None,
+        rounds: int | None,
+        **options: Any,
+    ) -> dict[str, Any]:
         module = import_module(f"workspace.benchmarks.{name}")
         given: dict[str, Any] = {"rounds": rounds} if rounds else {}
         if name == "provisioning":
             given["tenants"] = tenants
         if name == "upgrade" and tenants:
             given["tenants"] = tenants
-        if name in ("search", "provisioning") and passages:
+        if name in ("sealed", "hnsw") and passages:
+            given["vectors"] = passages
+        if name in ("search", "provisioning", "scan") and passages:
             given["passages"] = passages
+        if name == "search" and users:
+            given["users"] = users
+        if name == "search" and levels:
+            given["levels"] = levels
         found: dict[str, Any] = module.run(self.say, **given).as_dict()
         return found
 
