@@ -14,6 +14,9 @@ if __name__ == "__main__":
     from django.db import OperationalError
     from redis.exceptions import ConnectionError as RedisUnreachable
 
+    from tenants.memory import keep_private
+
+    keep_private()
     try:
         execute_from_command_line(sys.argv)
     except OperationalError as error:

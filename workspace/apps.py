@@ -9,6 +9,7 @@ class WorkspaceConfig(AppConfig):
     def ready(self) -> None:
         from workspace import erasure  # noqa: F401 - registers its sweeper
         from workspace.isolation import jobs  # noqa: F401 - registers its tasks, its sweepers and, by routes, its check
+        from workspace.plaintext_map import jobs as looks  # noqa: F401 - registers its task and sweepers
 
 
 class ConsoleConfig(admin.AdminConfig):

@@ -1,13 +1,20 @@
 """What the management commands share: one JSON object on stdout, words on stderr, one sentence and exit 1 on failure."""
 
+import getpass
 import json
+import os
 from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from tenants import erasures
+from tenants.acting import Actor, acting
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.database import connection
 from tenants.errors import Refused
+from tenants.keys.keyring import is_frozen
 from tenants.keys.providers import KeyUnavailable
 from tenants.models import Tenant
 from tenants.schemas import is_behind
@@ -39,12 +46,21 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            answer = self.answer(**options)
+            with acting(Actor(f"command line ({_account()})", "command", reason=options.get("reason") or "")):
+                answer = self.answer(**options)
         except (Refused, KeyUnavailable) as refusal:
             if isinstance(refusal, Failed) and options["json"]:
                 self.stdout.write(json.dumps(refusal.answer, ensure_ascii=False, default=str))
             raise CommandError(str(refusal)) from None
         self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str) if options["json"] else self.word(answer))
+
+
+def _account() -> str:
+    """Of the operating system."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's account without a name
+        return str(os.getuid())
 
 
 def workspace_at(slug: str) -> Tenant:
@@ -60,16 +76,27 @@ class WorkspaceCommand(Command):
     def add_arguments(self, parser: ArgumentParser) -> None:
         super().add_arguments(parser)
         parser.add_argument("--workspace", metavar="ADDRESS", help="the workspace's address; not needed when there is one only")
+        parser.add_argument("--reason", default="", help="why: the workspace's owners read it in their log")
 
     def tenant(self, slug: str | None) -> Tenant:
+        """The workspace that is meant; that the command was used on it is written into its log. Raises Refused."""
+        found = self._tenant(slug)
+        record(Event.COMMAND, found, command=type(self).__module__.rpartition(".")[2])
+        return found
+
+    def _tenant(self, slug: str | None) -> Tenant:
         connection.set_schema_to_public()
         active = Tenant.objects.filter(status=Tenant.Status.ACTIVE)
         if slug:
             found = workspace_at(slug)
             if found.status != Tenant.Status.ACTIVE:
                 raise Refused(f"The workspace {slug} is {found.get_status_display()}.")
+            if is_frozen(found.pk):
+                raise Refused(f"The keys of the workspace {slug} are frozen: owners have to unfreeze them first.")
             if is_behind(found.schema_version):
                 raise Refused(f"The workspace {slug} waits for its upgrade: run `upgrade_workspaces` first.")
+            if erasures.is_behind(found):
+                raise Refused(f"The workspace {slug} holds what was erased, from an older backup: run `apply_erasures` first.")
             return found
         match list(active[:2]):
             case [only]:

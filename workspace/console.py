@@ -20,5 +20,10 @@ class Console(AdminSite):
 
     def get_urls(self) -> list[Any]:
         from workspace.jobs_page import jobs_page  # not before the apps are loaded
+        from workspace.memory_page import memory_page
 
-        return [path("jobs/", self.admin_view(jobs_page), name="jobs"), *super().get_urls()]
+        return [
+            path("jobs/", self.admin_view(jobs_page), name="jobs"),
+            path("memory/", self.admin_view(memory_page), name="memory"),
+            *super().get_urls(),
+        ]

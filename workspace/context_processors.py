@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
-from tenants import staff_access
+from tenants import seals, staff_access
 from tenants.context import public_context
 from tenants.middleware import outside
 from tenants.models import Membership, StaffAccess, Tenant
@@ -55,5 +55,6 @@ def _workspaces(request: HttpRequest) -> list[Choice]:
         )
         here = getattr(request, "tenant", None) if outside(request) else None  # on its own hostname it is at the root
         return [
-            Choice(m.tenant_id, m.tenant.name, "/" if m.tenant == here else outside(request) + m.tenant.path) for m in found
+            Choice(m.tenant_id, m.tenant.name, "/" if m.tenant == here else outside(request) + m.tenant.path)
+            for m in seals.standing(found)
         ]

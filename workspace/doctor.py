@@ -20,12 +20,15 @@ from django.db.migrations.executor import MigrationExecutor
 
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from search.embeddings import EmbeddingModelMissing, embedder
-from tenants import logins, roles, schemas
+from tenants import logins, roles, schemas, seals
 from tenants.jobs import queues
+from tenants.keys.drill import last_drill
 from tenants.keys.keyring import provider, wrap_binding
-from tenants.keys.providers import KeyUnavailable
-from tenants.models import Tenant, TenantKey
+from tenants.keys.messages import CHANGE_AT
+from tenants.keys.providers import KeyUnavailable, named
+from tenants.models import Alarm, Tenant, TenantKey
 from tenants.provisioning import missing_keys
+from tenants.wording import counted
 from tenants.worker import worker_is_listening
 
 OLDEST_POSTGRESQL = 160000  # GRANT … WITH INHERIT FALSE, SET TRUE
@@ -173,9 +176,10 @@ def keystore() -> Finding:
     if not directory.is_dir():
         action = f"{restore} For a new installation run `manage.py prepare`."
         return Finding(name, "repair", f"There is no {directory}.", action)
-    exposed = [path for path in (directory, *directory.glob("*.key")) if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    files = [path for ending in ("key", "sealed", "vault", "aws-kms") for path in directory.glob(f"*.{ending}")]
+    exposed = [path for path in (directory, *files) if stat.S_IMODE(path.stat().st_mode) & 0o077]
     if exposed:
-        action = f"chmod 700 {directory} && chmod 600 {directory}/*.key"
+        action = f"chmod 700 {directory} && chmod 600 {directory}/*.*"
         return Finding(name, "repair", f"{exposed[0]} can be read by other accounts.", action)
     keys = provider()
     try:
@@ -183,17 +187,57 @@ def keystore() -> Finding:
         if missing := missing_keys():
             detail = f"It lacks the keys of {len(missing)} workspaces ({missing[0].slug} is one)."
             return Finding(name, "repair", detail, restore)
-        rows = TenantKey.objects.filter(tenant__status__in=Tenant.MADE)
+        rows = TenantKey.objects.filter(tenant__status__in=Tenant.MADE).exclude(state=TenantKey.State.DESTROYED)
         opened = set()
-        for tenant, version, wrapped in rows.values_list("tenant_id", "version", "wrapped"):
-            keys.unwrap(tenant, bytes(wrapped), wrap_binding(tenant, version))
+        for tenant, version, wrapped, holder in rows.values_list("tenant_id", "version", "wrapped", "provider"):
+            named(holder).unwrap(tenant, bytes(wrapped), wrap_binding(tenant, version))
             opened.add(tenant)
     except KeyUnavailable as error:
         return Finding(name, "repair", str(error), "docs/keys.md tells how to restore it.")
     except DatabaseError:
         detail = "Not compared with the database, which does not answer."
         return Finding(name, "repair", detail, "Repair the database first.")
-    return Finding(name, "ok", f"{directory}: opens the keys of {len(opened)} workspaces")
+    if worn := rows.filter(state=TenantKey.State.ACTIVE, messages__gte=CHANGE_AT).count():
+        detail = f"{worn} keys have encrypted half of what they safely may."
+        return Finding(name, "warning", detail, "Their owners, or `manage.py rotate_keys`, change them (docs/keys.md).")
+    where = str(directory) if keys.name == "keystore" else f"{keys.name}, {directory}"
+    return Finding(name, "ok", f"{where}: opens the keys of {len(opened)} workspaces")
+
+
+def keys_backup() -> Finding:
+    """Whether a backup of the keystore was ever proven to open what is here, and still would."""
+    name, action = "keys backup", "Back the keystore up, then run `manage.py keystore_drill --backup PATH` (docs/keys.md)."
+    try:
+        last = last_drill()
+    except DatabaseError:
+        return Finding(name, "repair", "Unknown while the database does not answer.", "Repair the database first.")
+    if last is None:
+        return Finding(
+            name, "warning", "No backup of the keystore was ever tried: its loss would be the loss of all data.", action
+        )
+    if not last.covers_all:
+        return Finding(name, "warning", f"Keys were made or changed since the last drill on {last.at:%Y-%m-%d}.", action)
+    return Finding(name, "ok", f"A backup opened every key on {last.at:%Y-%m-%d}")
+
+
+def access() -> Finding:
+    """Whether the rows that grant access are sealed, and not older than what is kept outside the database."""
+    name = "access"
+    try:
+        old = seals.is_old()
+        opened = list(Alarm.objects.filter(settled_at=None))
+    except DatabaseError:
+        return Finding(name, "repair", "Unknown while the database does not answer.", "Repair the database first.")
+    except KeyUnavailable as error:
+        return Finding(name, "repair", str(error), "docs/keys.md tells how to restore it.")
+    if old:
+        detail = "The database is older than its witness: what changed since its backup lets nobody in."
+        action = "After a restore run `manage.py accept_restore`; otherwise find out who brought rows back."
+        return Finding(name, "repair", detail, action)
+    if opened:
+        detail = f"{counted(len(opened), 'open alarm')}; the last is about {opened[0].subject}."
+        return Finding(name, "repair", detail, "Look at them on the administration pages, under Alarms, and settle them there.")
+    return Finding(name, "ok", "Every row that grants access is sealed, no alarm is open")
 
 
 def model() -> Finding:
@@ -252,7 +296,7 @@ def mail() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    database, isolation, workspaces, queue, worker, keystore, model, sandbox, disk, mail,
+    database, isolation, workspaces, queue, worker, keystore, keys_backup, access, model, sandbox, disk, mail,
 )  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 Any value may also come from a file named by `<NAME>_FILE` (secrets of container platforms). Knows nothing of Django.
 """
 
+import base64
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -77,6 +79,18 @@ def rate(name: str, default: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
         raise BadSetting(name, f"{value!r} is no rate such as 120/60: a number, a slash, and in how many seconds.")
     return int(parts[0]), int(parts[1])
+
+
+def root_key(name: str) -> bytes:
+    """32 bytes in base64 or hex; empty where it is not set."""
+    value = text(name, "").strip()
+    for decode in (bytes.fromhex, lambda written: base64.b64decode(written, validate=True)):
+        with suppress(ValueError):
+            if len(found := decode(value)) == 32:
+                return found
+    if value:
+        raise BadSetting(name, "is not 32 bytes in base64 or hex. Make one with `openssl rand -base64 32`.")
+    return b""
 
 
 def words(name: str, default: str = "") -> list[str]:

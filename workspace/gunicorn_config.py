@@ -53,6 +53,9 @@ def post_worker_init(worker: Any) -> None:
         for option, seconds in ((socket.SO_RCVTIMEO, STALLED_READ), (socket.SO_SNDTIMEO, STALLED_WRITE)):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
     from search.embeddings import EmbeddingModelMissing, embedder
+    from tenants.keys import presence
+
+    presence.start("web")
 
     def load() -> None:
         with suppress(EmbeddingModelMissing):  # the search page says so

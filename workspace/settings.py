@@ -8,15 +8,66 @@ from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
 
+from tenants.keys.providers.aws_kms import KMSPlace
+from tenants.keys.providers.vault import VaultPlace
 from workspace import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.path("CLOISTER_VAR", BASE_DIR / "var")
 KEYS_DIR = env.path("KEYS_DIR", BASE_DIR / "keys")
+WITNESS_DIR = env.path("WITNESS_DIR", KEYS_DIR / "witness")  # never restored with the database (tenants/witness.py)
 FILES_DIR = env.path("FILES_DIR", VAR_DIR / "files")
 MODEL_DIR = env.path("MODEL_DIR", VAR_DIR / "model")
 if KEYS_DIR.is_relative_to(VAR_DIR):
     raise env.BadSetting("KEYS_DIR", f"{KEYS_DIR} lies in {VAR_DIR}: a backup of the data would hold its keys as well.")
+if WITNESS_DIR.is_relative_to(VAR_DIR):
+    raise env.BadSetting("WITNESS_DIR", f"{WITNESS_DIR} lies in {VAR_DIR}: restored with the data it could not tell its age.")
+
+# -- who holds the wrapping keys (tenants/keys/providers); others stay reachable while `rotate_keys` moves keys away from them
+KEY_PROVIDER = env.one_of("KEY_PROVIDER", "keystore", ("keystore", "sealed-keystore", "vault", "aws-kms"))
+KEYS_ROOT_KEY = env.root_key("KEYS_ROOT_KEY")
+VAULT = (
+    VaultPlace(
+        address=env.web_address("VAULT_ADDR", ""),
+        mount=env.text("VAULT_MOUNT", "transit").strip("/"),
+        prefix=env.text("KEY_PREFIX", "cloister"),
+        namespace=env.text("VAULT_NAMESPACE", ""),
+        ca_file=env.text("VAULT_CACERT", ""),
+        token=env.text("VAULT_TOKEN", ""),
+        role_id=env.text("VAULT_ROLE_ID", ""),
+        secret_id=env.text("VAULT_SECRET_ID", ""),
+    )
+    if env.text("VAULT_ADDR", "")
+    else None
+)
+if VAULT and not VAULT.token and not (VAULT.role_id and VAULT.secret_id):
+    raise env.BadSetting("VAULT_TOKEN", "is not set, nor are both of VAULT_ROLE_ID and VAULT_SECRET_ID: Vault lets nobody in.")
+AWS_KMS = (
+    KMSPlace(
+        region=env.text("AWS_REGION", ""),
+        access_key_id=env.text("AWS_ACCESS_KEY_ID", ""),
+        secret_access_key=env.text("AWS_SECRET_ACCESS_KEY", ""),
+        session_token=env.text("AWS_SESSION_TOKEN", ""),
+        endpoint=env.web_address("AWS_KMS_ENDPOINT", ""),
+        prefix=env.text("KEY_PREFIX", "cloister"),
+        waiting_days=env.whole_number("AWS_KMS_WAITING_DAYS", 7, 7),
+        ca_file=env.text("AWS_CA_BUNDLE", ""),
+    )
+    if env.text("AWS_ACCESS_KEY_ID", "") and env.text("AWS_SECRET_ACCESS_KEY", "") and env.text("AWS_REGION", "")
+    else None
+)
+if AWS_KMS and AWS_KMS.waiting_days > 30:
+    raise env.BadSetting("AWS_KMS_WAITING_DAYS", "AWS KMS waits 7 to 30 days before it deletes a key.")
+for _name, _address in (("VAULT_ADDR", VAULT and VAULT.address), ("AWS_KMS_ENDPOINT", AWS_KMS and AWS_KMS.endpoint)):
+    if (_address or "").startswith("http:") and urlsplit(_address or "").hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise env.BadSetting(_name, "must be an https address: keys travel there.")
+_needed = {
+    "sealed-keystore": (KEYS_ROOT_KEY, "KEYS_ROOT_KEY"),
+    "vault": (VAULT, "VAULT_ADDR"),
+    "aws-kms": (AWS_KMS, "AWS_REGION"),
+}
+if KEY_PROVIDER in _needed and not _needed[KEY_PROVIDER][0]:
+    raise env.BadSetting(_needed[KEY_PROVIDER][1], f"is not set, or what belongs to it: KEY_PROVIDER is {KEY_PROVIDER}.")
 
 SECRET_KEY = env.text("SECRET_KEY")
 if len(SECRET_KEY) < 32:
@@ -114,7 +165,7 @@ SHARED_APPS = [
     "heroicons",
     "django_rq",
 ]
-TENANT_APPS = ["documents", "search"]
+TENANT_APPS = ["tenants.audit", "documents", "search"]
 INSTALLED_APPS = [*SHARED_APPS, *TENANT_APPS]
 
 ROOT_URLCONF = PUBLIC_SCHEMA_URLCONF = "workspace.urls"
@@ -130,7 +181,7 @@ MIDDLEWARE = [
     "tenants.middleware.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "tenants.middleware.Authentication",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -262,7 +313,9 @@ SOCIALACCOUNT_PROVIDERS = {
 
 # -- how much one person may ask of one workspace: count and seconds (tenants/limits.py)
 RATE_SEARCH = env.rate("RATE_SEARCH", "120/60")
+RATE_INSTANT = env.rate("RATE_INSTANT", "300/60")  # the page sends at most four a second while somebody types
 RATE_UPLOAD = env.rate("RATE_UPLOAD", "1200/60")  # a browser sends one request for each file
+RATE_PICTURE = env.rate("RATE_PICTURE", "120/60")
 
 # -- mail: without a server, staff hand the links over (tenants/mail.py)
 EMAIL_HOST = env.text("EMAIL_HOST", "")
@@ -282,12 +335,19 @@ MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 500_000_000, 1)
 
 # -- workspaces
 DELETION_DAYS = env.whole_number("DELETION_DAYS", 14, 1)  # from an owner's request to the erasure
+TRASH_DAYS = env.whole_number("TRASH_DAYS", 30, 1)  # a document can be taken out of the trash for so long
+BACKUP_DAYS = env.whole_number("BACKUP_DAYS", 35, 0)  # how long backups are kept: an old key lives on for as long
 # what a new one may hold at most; 0: no limit
 QUOTA_DOCUMENTS = env.whole_number("QUOTA_DOCUMENTS", 0)
 QUOTA_BYTES = env.whole_number("QUOTA_BYTES", 0)
 QUOTA_MEMBERS = env.whole_number("QUOTA_MEMBERS", 0)
 
 # -- search
+PROTECTION = ("open", "cloaked", "sealed")  # how vectors are held, from the least protected to the most
+DEFAULT_PROTECTION = env.one_of("DEFAULT_PROTECTION", "cloaked", PROTECTION)
+PROTECTION_FLOOR = env.one_of("PROTECTION_FLOOR", "open", PROTECTION)
+if PROTECTION.index(DEFAULT_PROTECTION) < PROTECTION.index(PROTECTION_FLOOR):
+    raise env.BadSetting("DEFAULT_PROTECTION", f"{DEFAULT_PROTECTION} is below PROTECTION_FLOOR, {PROTECTION_FLOOR}.")
 POOL_BYTES = env.whole_number("POOL_BYTES", 1024**3, 1024**2)
 POOL_TTL_SECONDS = env.whole_number("POOL_TTL_SECONDS", 900, 1)
 
@@ -325,6 +385,7 @@ LOGGING = {
         "django.server": {"handlers": ["stderr"], "propagate": False},
         "django.db.backends": {"level": "WARNING"},  # statements would carry content
         "axes": {"level": "WARNING"},
+        "faiss": {"level": "WARNING"},
         "rq.worker": {"handlers": ["stderr"], "propagate": False, "level": "WARNING"},
         "rq.job": {"handlers": ["stderr"], "propagate": False, "level": "WARNING"},
     },

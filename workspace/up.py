@@ -188,6 +188,11 @@ def wanted_port(given: int | None) -> tuple[int, bool]:
     return port, given is None and not is_set("PORT")
 
 
+def was_drilled() -> bool:
+    """Whether a backup of the keys was ever proven (tenants/keys/drill.py)."""
+    return (env.path("WITNESS_DIR", Installation.from_environment().keys / "witness") / "keystore-drill").exists()
+
+
 def announce(site: Site) -> None:
     print(f"\nCloister runs at {site.url}/")
     logins = site.demo.get("logins", [])
@@ -197,6 +202,9 @@ def announce(site: Site) -> None:
             print(f"  {login.get('role', ''):<14} {login['email']:<28} {login['password']}")
     else:
         print("\nMake the first administrator with: bin/manage create_admin you@example.org")
+    if not was_drilled():
+        print("\nBack up the keys, apart from the data: without them nothing can be read. Then prove the backup with:")
+        print("  bin/manage keystore_drill --backup PATH")
     print("\nStop it with Ctrl-C.", flush=True)
 
 

@@ -1,13 +1,15 @@
-"""Pages outside any workspace: sign-in, the list of workspaces, the staff console."""
+"""Pages outside any workspace: sign-in, the list of workspaces, the search over all of them, the staff console."""
 
 from django.contrib import admin
 from django.urls import include, path
 
+from search.federated_page import federated_page
 from tenants import views as tenants
 from workspace import views
 
 urlpatterns = [
     path("", tenants.home, name="home"),
+    path("search/", federated_page, name="federated-search"),
     path("health/", views.health, name="health"),
     path("workspaces/new/", tenants.new_workspace, name="workspace-new"),
     path("workspaces/<str:slug>/opening/", tenants.opening, name="workspace-opening"),

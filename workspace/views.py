@@ -1,10 +1,15 @@
 """Health, and the error pages, which show a reference number and nothing of what went wrong inside."""
 
+import sys
+
 from django.conf import settings
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
+
+from tenants.keys.providers import ProviderUnreachable
 
 
 @require_safe
@@ -34,6 +39,10 @@ def error_404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def error_500(request: HttpRequest) -> HttpResponse:
+    if isinstance(sys.exc_info()[1], ProviderUnreachable):
+        # without the request: whoever signed in cannot be known either while the keys cannot be had
+        page = render_to_string("503.html", {"reference": getattr(request, "reference", "")})
+        return HttpResponse(page, status=503, headers={"Retry-After": "10"})
     return _error(request, 500)
 
 

@@ -21,6 +21,7 @@ from tenants.forms import LineField
 from tenants.models import Domain, IsolationCheck, Membership, Tenant
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
+from workspace import erasure
 
 
 class NameForm(forms.Form):
@@ -111,6 +112,7 @@ def delete(request: WorkspaceRequest) -> HttpResponse:
         "members": Membership.objects.count(),
         "held": quotas.held(),
         "deletion_days": settings.DELETION_DAYS,
+        "cannot_reach": erasure.cannot_reach(),
     }
     return render(request, "workspaces/delete.html", context, status=422 if form.errors else 200)
 

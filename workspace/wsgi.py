@@ -7,4 +7,7 @@ os.environ.setdefault("CLOISTER_LOGIN", "web")
 
 from django.core.wsgi import get_wsgi_application
 
+from tenants.memory import keep_private
+
+keep_private()
 application = get_wsgi_application()

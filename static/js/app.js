@@ -9,13 +9,16 @@
   const findAll = (selector, within = document) => [...within.querySelectorAll(selector)];
   const csrf = () => find('meta[name="csrf-token"]')?.content || "";
 
-  /* Announcements: polite and the newest wins. Progress is said at most every ten seconds, an answer at once. */
+  /* Announcements: polite and the newest wins. Progress is said at most every ten seconds, an answer at once, and what follows
+     the typing once the typing rests. */
   const QUIET = 10000;
+  const AT_ONCE = 150;
+  const AT_REST = 1000;
   let announcedAt = -QUIET;
   let announced = "";
   let waiting = "";
   let timer = 0;
-  function announce(words, atOnce = false) {
+  function announce(words, atOnce = false, after = AT_ONCE) {
     const text = words.replace(/\s+/g, " ").trim();
     if (!text || (text === announced && !atOnce)) return;
     waiting = text;
@@ -27,7 +30,7 @@
       announcedAt = performance.now();
       const live = find("#live");
       if (live) live.textContent = waiting;
-    }, atOnce ? 150 : Math.max(150, announcedAt + QUIET - performance.now()));
+    }, atOnce ? after : Math.max(after, announcedAt + QUIET - performance.now()));
   }
 
   /* Buttons that work cannot fire twice. The attribute `disabled` would drop the button's own value from the form. */
@@ -133,12 +136,13 @@
   document.addEventListener("htmx:afterSettle", (event) => {
     const target = event.detail.target || event.target;
     const asked = byHand(event.detail.requestConfig);
+    const typed = event.detail.requestConfig?.triggeringEvent?.type === "input";
     find("[data-complaint]")?.remove();
     for (const part of [target, ...findAll("[data-announce]", target)]) {
-      if (part.dataset && "announce" in part.dataset) announce(part.dataset.announce || part.textContent, asked);
+      if (part.dataset && "announce" in part.dataset) announce(part.dataset.announce || part.textContent, asked, typed ? AT_REST : AT_ONCE);
     }
     dress(target);
-    if (!asked) return;
+    if (!asked || typed) return; // who types goes on typing
     const wanted = find("[data-focus]", target);
     if (wanted) wanted.focus();
     else if (document.activeElement === document.body || !document.activeElement) {
@@ -160,7 +164,9 @@
       await navigator.clipboard.writeText(text);
       done = true;
     } catch {
-      // No clipboard without HTTPS: select it, so that one key press copies it.
+      // No clipboard without HTTPS: show and select it, so that one key press copies it.
+      const closed = source?.closest("details:not([open])");
+      if (closed) closed.open = true;
       if (source && source.select) {
         source.focus();
         source.select();
@@ -289,6 +295,8 @@
     } else if (event.key === "?") {
       event.preventDefault();
       show(find("#keys"));
+    } else if ((event.key === "j" || event.key === "k") && active.closest(".result")) {
+      step(event.key === "j" ? 1 : -1);
     } else {
       const act = active.closest(".result")?.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
       if (act) {
@@ -319,9 +327,20 @@
     toast.addEventListener("focusout", go);
   }
 
+  /* A picture that does not come gives way to the words kept for it. */
+  function giveWay(picture) {
+    const frame = picture.closest("[data-picture]");
+    find("a", frame).hidden = true;
+    find("[data-otherwise]", frame).hidden = false;
+  }
+  document.addEventListener("error", (event) => {
+    if (event.target.matches?.("[data-picture] img")) giveWay(event.target);
+  }, true);
+
   /* What a fresh piece of page needs once. */
   function dress(within) {
     findAll(".toast", within).forEach(expire);
+    findAll("[data-picture] img", within).filter((picture) => picture.complete && !picture.naturalWidth).forEach(giveWay);
     for (const control of findAll("[data-preference]", within)) {
       const chosen = root.dataset[control.dataset.preference] || "";
       control.checked = control.value === chosen;

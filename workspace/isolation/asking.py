@@ -24,7 +24,8 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.db import transaction
 from django.http import HttpResponseBase
 
-from tenants.mail import withheld
+from tenants import mail
+from tenants.audit import recording
 from tenants.models import User
 
 VARYING_HEADERS = frozenset({"content-length", "date", "expires", "last-modified", "set-cookie"})
@@ -82,7 +83,7 @@ class Asking(BaseHandler):
         request = _request(method, path, urlencode(form or {}), urlencode(query or {}))
         request._cached_user = person or AnonymousUser()  # type: ignore[attr-defined]  # what django.contrib.auth would have read
         request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # as Django's test client: ours is the form
-        with undone(), withheld(), quiet():
+        with undone(), mail.withheld(), recording.withheld(), quiet():
             response = self.get_response(request)
             return _answer(response, getattr(request, "reference", ""))
 

@@ -13,13 +13,28 @@ from uuid import UUID, uuid4
 from django.db import transaction
 from django.db.models import QuerySet
 
-from documents import erasing, ingestion, storage
-from documents.models import Collection, Document, Page
+from documents import describing, erasing, fields, ingestion, storage
+from documents.models import Collection, Document, Field, Page, Value
 from documents.receiving import create_collection, receive
+from search import indexes
 from search.canaries import canary_id
 from search.evaluation import runs
 from search.evaluation.judgments import JudgedQuestion, Parsed
-from search.models import Answer, Chunk, IndexEntry, Judgment, JudgmentSet, Question, Run, SharedSearch, Terms
+from search.models import (
+    Answer,
+    Chunk,
+    Facts,
+    IndexEntry,
+    Judgment,
+    JudgmentSet,
+    Protection,
+    Question,
+    Run,
+    SealedVectors,
+    SharedSearch,
+    Terms,
+)
+from tenants.audit import recording
 from tenants.ciphers import Tampered
 from tenants.context import current_tenant, workspace
 from tenants.errors import Refused
@@ -39,6 +54,7 @@ class Canary:
     told: str
     stored_name: str
     ids: dict[str, str]
+    is_sealed: bool
 
     @property
     def document_id(self) -> UUID:
@@ -51,8 +67,11 @@ class Canary:
         yield Document.objects.filter(pk=document)
         yield Page.objects.filter(document_id=document)
         yield Chunk.objects.filter(document_id=document)
-        yield IndexEntry.objects.filter(document_id=document)
+        yield (SealedVectors if self.is_sealed else IndexEntry).objects.filter(document_id=document)
         yield Terms.objects.filter(document_id=document)
+        yield Field.objects.filter(pk=self.ids["field"])
+        yield Value.objects.filter(document_id=document)
+        yield Facts.objects.filter(document_id=document)
         yield SharedSearch.objects.filter(pk=self.ids["shared search"])
         yield JudgmentSet.objects.filter(pk=judged)
         yield Question.objects.filter(judgment_set_id=judged)
@@ -69,8 +88,9 @@ def ensure(tenant: Tenant) -> Canary:
         with alone_with(canary_id("set")) as alone:
             if not alone:
                 raise Refused("The canaries are being made at this moment. Try again in a minute.")
-            remove()
-            make()
+            with recording.withheld():  # nobody did it, and nobody wants to read it every time
+                remove()
+                make()
             found = find()
     if found is None:
         raise Refused("The canaries could not be made: they are not found where they were put.")
@@ -93,6 +113,7 @@ def _find() -> Canary | None:
     shared = SharedSearch.objects.filter(pk=_shared_id()).first()
     if document is None or run is None or question is None or shared is None:
         return None
+    field = document.collection.fields.first()
     chunk = Chunk.objects.filter(document_id=document.id).first()
     asked, told = shared.query["q"], document.title.removeprefix(TITLE)
     found = Canary(
@@ -103,6 +124,7 @@ def _find() -> Canary | None:
         ids={
             "document": str(document.id),
             "collection": str(document.collection_id),
+            "field": str(field.pk) if field else str(UUID(int=0)),
             "passage": str(chunk.pk) if chunk else "",
             "judgments": str(judged),
             "run": str(run.pk),
@@ -110,6 +132,7 @@ def _find() -> Canary | None:
             "shared search": shared.pk,
             "workspace": current_tenant().slug,
         },
+        is_sealed=indexes.live().protection == Protection.SEALED,
     )
     page = Page.objects.filter(document_id=document.id).first()
     file = b"".join(storage.read(document.id, document.stored_name)).decode()
@@ -132,6 +155,8 @@ def make() -> None:
         document = receive(stored, f"{name}.txt", collection, title=name)
         ingestion.ingest(document.id)
     document.refresh_from_db()
+    field = fields.add_field(collection, name, Field.Kind.KEYWORD, filterable=True)
+    describing.describe(document, {field.name: told})
     if document.state != Document.State.READY:
         raise Refused(f"The canary document did not become ready. {document.what_happened} {document.what_to_do}".rstrip())
     question = JudgedQuestion("1", f"Where does {asked} sing {told}?", {str(document.id): 1})
@@ -149,7 +174,7 @@ def make() -> None:
 def remove() -> None:
     """Whatever there is of the current workspace's canaries."""
     for collection in Collection.objects.filter(is_canary=True):
-        erasing.delete_collection(collection)
+        erasing.discard(collection)
     JudgmentSet.objects.filter(pk=canary_id("judgments")).delete()
     SharedSearch.objects.filter(pk=_shared_id()).delete()
 

@@ -9,16 +9,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core import checks
 from django.urls import URLPattern, URLResolver, get_resolver
 
+NOBODY = str(UUID(int=0))
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
-# Kinds of id, as in Canary.ids; the last four are made for the length of a check. A kind that begins with "=" is the value.
+# Kinds of id, as in Canary.ids; the last eight are made for the length of a check. A kind that begins with "=" is the value.
 ID_KINDS = frozenset({
-    "document", "collection", "passage", "judgments", "run", "question", "shared search", "workspace",
-    "member", "colleague", "invitation", "staff access",
+    "document", "collection", "field", "passage", "judgments", "run", "question", "shared search", "workspace",
+    "member", "colleague", "invitation", "staff access", "trashed document", "receipt",
+    "saved search", "past search",
 })  # fmt: skip
 
 
@@ -49,6 +52,7 @@ def takes_none(why: str) -> Entry:
 
 
 OWN_ONLY = "shows or changes what belongs to the workspace of the address, and takes no id"
+ANY_LIBRARY = "the id is a library's, which every workspace is shown alike; the subscription is the own workspace's"
 OWN_PERSON = "acts on the person who is signed in, and takes no id"
 
 # ---------------------------------------------------------------- inside a workspace (workspace.urls_workspace)
@@ -57,6 +61,16 @@ WORKSPACE: dict[str, Entry] = {
     "": takes(form={"collection": "collection"}),
     "s/": takes(form={"collection": "collection"}),
     "s/<str:shared_id>/": takes(shared_id="shared search"),
+    "instant/": takes(form={"collection": "collection"}),
+    "settled/": takes(form={"collection": "collection"}),
+    "saved/": takes(form={"collection": "collection"}),
+    "saved/<uuid:saved_id>/": takes(saved_id="saved search"),
+    "saved/<uuid:saved_id>/rename/": takes(saved_id="saved search"),
+    "saved/<uuid:saved_id>/delete/": takes(saved_id="saved search"),
+    "history/": takes_none("switches the history of the person who is signed in"),
+    "history/clear/": takes_none("clears the history of the person who is signed in"),
+    "history/<uuid:entry_id>/": takes(entry_id="past search"),
+    "like/<uuid:passage_id>/": takes(passage_id="passage"),
     "evaluation/": takes_none(OWN_ONLY),
     "evaluation/upload/": takes_none(OWN_ONLY),
     "evaluation/<uuid:set_id>/": takes(set_id="judgments"),
@@ -69,18 +83,31 @@ WORKSPACE: dict[str, Entry] = {
     "evaluation/runs/<uuid:run_id>/export.<str:kind>": takes(run_id="run", kind="=json"),
     "documents/": takes(query={"collection": "collection"}),
     "documents/rows/": takes(query={"collection": "collection"}),
-    "documents/upload/": takes(form={"collection": "collection"}),
+    "documents/upload/": takes(form={"collection": "collection"}, query={"collection": "collection"}),
     "documents/<uuid:document_id>/": takes(document_id="document", query={"passage": "passage"}),
     "documents/<uuid:document_id>/status/": takes(document_id="document"),
     "documents/<uuid:document_id>/download/": takes(document_id="document"),
+    "documents/<uuid:document_id>/pictures/<int:number>/": takes(document_id="document", number="=1"),
     "documents/<uuid:document_id>/delete/": takes(document_id="document"),
     "documents/<uuid:document_id>/retry/": takes(document_id="document"),
     "documents/<uuid:document_id>/cancel/": takes(document_id="document"),
+    "documents/<uuid:document_id>/describe/": takes(document_id="document"),
+    "documents/<uuid:document_id>/restore/": takes(document_id="trashed document"),
+    "documents/<uuid:document_id>/erase/": takes(document_id="trashed document"),
+    "documents/trash/": takes_none(OWN_ONLY),
+    "documents/trash/empty/": takes_none(OWN_ONLY),
+    "receipts/": takes_none(OWN_ONLY),
+    "receipts/<uuid:receipt_id>/": takes(receipt_id="receipt"),
+    "receipts/<uuid:receipt_id>/download/": takes(receipt_id="receipt"),
     "collections/": takes_none(OWN_ONLY),
     "collections/create/": takes_none(OWN_ONLY),
     "collections/<uuid:collection_id>/rename/": takes(collection_id="collection"),
     "collections/<uuid:collection_id>/delete/": takes(collection_id="collection"),
     "collections/<uuid:collection_id>/access/": takes(collection_id="collection"),
+    "collections/<uuid:collection_id>/fields/": takes(collection_id="collection"),
+    "collections/<uuid:collection_id>/fields/<uuid:field_id>/": takes(collection_id="collection", field_id="field"),
+    "collections/<uuid:collection_id>/fields/<uuid:field_id>/delete/": takes(collection_id="collection", field_id="field"),
+    "collections/<uuid:collection_id>/describe/": takes(collection_id="collection"),
     "members/": takes_none(OWN_ONLY),
     "members/invite/": takes_none(OWN_ONLY),
     "members/invitations/<uuid:invitation_id>/withdraw/": takes(invitation_id="invitation"),
@@ -91,21 +118,50 @@ WORKSPACE: dict[str, Entry] = {
     "staff-access/": takes_none(OWN_ONLY),
     "staff-access/leave/": takes_none("ends the view of the person of the staff who is signed in"),
     "staff-access/<uuid:access_id>/decide/": takes(access_id="staff access", form={"decision": "=refuse"}),
+    "libraries/": takes_none(OWN_ONLY),
+    "libraries/<uuid:library_id>/subscribe/": takes_none(ANY_LIBRARY),
+    "libraries/<uuid:library_id>/withdraw/": takes_none(ANY_LIBRARY),
     "presence/": takes_none(OWN_ONLY),
     "settings/": takes_none(OWN_ONLY),
     "settings/second-factor/": takes_none(OWN_ONLY),
     "settings/delete/": takes_none(OWN_ONLY),
     "settings/keep/": takes_none(OWN_ONLY),
+    "log/": takes_none(OWN_ONLY),
+    "log/status/": takes_none(OWN_ONLY),
+    "log/check/": takes_none(OWN_ONLY),
+    "log/export.<str:kind>": takes_none(OWN_ONLY),
+    "keys/": takes_none(OWN_ONLY),
+    "keys/status/": takes_none(OWN_ONLY),
+    "keys/change/": takes_none(OWN_ONLY),
+    "keys/pause/": takes_none(OWN_ONLY),
+    "keys/resume/": takes_none(OWN_ONLY),
+    "keys/freeze/": takes_none(OWN_ONLY),
+    "keys/unfreeze/": takes_none(OWN_ONLY),
+    "protection/": takes_none(OWN_ONLY),
+    "protection/status/": takes_none(OWN_ONLY),
+    "protection/change/": takes_none(OWN_ONLY),
+    "protection/settings/": takes_none(OWN_ONLY),
+    "protection/disguise/": takes_none(OWN_ONLY),
+    "protection/cancel/": takes_none(OWN_ONLY),
+    "protection/back/": takes_none(OWN_ONLY),
+    "protection/remove/": takes_none(OWN_ONLY),
     "isolation/": takes_none(OWN_ONLY),
     "isolation/status/": takes_none(OWN_ONLY),
     "isolation/start/": takes_none(OWN_ONLY),
     "isolation/cancel/": takes_none(OWN_ONLY),
+    "plaintext/": takes_none(OWN_ONLY),
+    "plaintext/status/": takes_none(OWN_ONLY),
+    "plaintext/start/": takes_none(OWN_ONLY),
+    "plaintext/cancel/": takes_none(OWN_ONLY),
 }
 
 # ---------------------------------------------------------------- outside of all (workspace.urls)
 
 PUBLIC: dict[str, Entry] = {
     "": takes_none("lists the memberships of the person who is signed in"),
+    "search/": takes_none(
+        "asks workspaces of the person who is signed in: each id is looked up among their memberships and libraries"
+    ),
     "health/": takes_none("says whether the database answers"),
     "workspaces/new/": takes_none("makes a workspace; takes no id"),
     "workspaces/<str:slug>/opening/": takes(slug="workspace"),
@@ -122,7 +178,7 @@ BROUGHT: dict[str, tuple[tuple[str, ...], str]] = {
     "accounts/": (("allauth",), OWN_PERSON),
     "accounts/social/": (("django.views.generic",), OWN_PERSON),  # allauth's, which hide where they come from
     "admin/": (
-        ("django.", "django_rq", "tenants.admin", "workspace.console", "workspace.jobs_page"),
+        ("django.", "django_rq", "tenants.admin", "workspace.console", "workspace.jobs_page", "workspace.memory_page"),
         "staff only; reads no workspace's schema",
     ),
 }
@@ -138,10 +194,11 @@ class Route:
     pattern: str
     module: str
     arguments: frozenset[str]
+    name: str = ""
 
     def path(self, ids: Mapping[str, str]) -> str:
-        """Relative to the start of the URL conf. What `ids` does not fill becomes 0."""
-        return ARGUMENT.sub(lambda found: ids.get(found[1], "0"), self.pattern)
+        """Relative to the start of the URL conf. What `ids` does not fill becomes an id of nobody."""
+        return ARGUMENT.sub(lambda found: ids.get(found[1], NOBODY if found[0].startswith("<uuid:") else "0"), self.pattern)
 
 
 @lru_cache
@@ -158,7 +215,7 @@ def _walk(patterns: Any, before: str) -> Iterator[Route]:
         elif isinstance(pattern, URLPattern):
             view = getattr(pattern.callback, "view_class", pattern.callback)
             module = "django.contrib.admin" if CHECKED_BY_ADMIN & vars(view).keys() else view.__module__
-            yield Route(here, module, frozenset(pattern.pattern.converters))
+            yield Route(here, module, frozenset(pattern.pattern.converters), pattern.name or "")
 
 
 def entry_for(route: Route, table: Mapping[str, Entry]) -> Entry | None:

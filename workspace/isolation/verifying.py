@@ -17,6 +17,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from tenants import notices, stats
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
 from tenants.jobs import enqueue_public, is_in_flight, job_key
 from tenants.keys.providers import KeyUnavailable
@@ -299,6 +301,7 @@ def request_check(tenant: Tenant) -> IsolationCheck:
         if IsolationCheck.objects.filter(tenant=tenant, state__in=UNFINISHED).exists():
             raise Refused("A check of this workspace is under way. Wait for it, or cancel it.")
         check = IsolationCheck.objects.create(tenant=tenant, trigger=Trigger.BUTTON)
+        record(Event.ISOLATION_CHECKED, tenant)
         _enqueue(check)
     return check
 

@@ -6,15 +6,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from uuid import uuid4
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
+from django.db.models import Q
 from django.utils import timezone
 
-from documents.models import Collection
+from documents.models import Collection, Document
+from search import own_searches
+from tenants import libraries, signing
 from tenants.context import public_context, workspace
-from tenants.models import Invitation, Membership, StaffAccess, Tenant, User
+from tenants.models import Invitation, Membership, Receipt, StaffAccess, Tenant, User
 from tenants.permissions import Role
+from tenants.proofs import RECEIPT
 from workspace.isolation.asking import Answer, Asking, undone, unknown
 from workspace.isolation.canaries import Canary
 from workspace.isolation.probes.findings import Findings
@@ -51,12 +56,20 @@ def sides(mine: Canary, other: Canary) -> Iterator[tuple[Side, Side]]:
 def _side(canary: Canary) -> Side:
     with workspace(canary.tenant):
         Collection.objects.filter(pk=canary.ids["collection"]).update(is_canary=False)
+        trashed = Document.objects.create(
+            collection_id=canary.ids["collection"],
+            title=f"Canary {canary.told}",
+            size=1,
+            stored_name=secrets.token_hex(20),
+            state=Document.State.CANCELLED,
+            trashed_at=timezone.now(),
+        )
     with public_context():
         # what is about the person, or about how full it is, would hide what is about whose it is
         unlimited = {"require_mfa": False, "quota_documents": None, "quota_bytes": None, "quota_members": None}
         Tenant.objects.filter(pk=canary.tenant.pk).update(**unlimited)
         owner, colleague = (User.objects.create_user(f"{secrets.token_hex(8)}@isolation.invalid") for _ in range(2))
-        Membership.objects.create(user=owner, tenant=canary.tenant, role=Role.OWNER)
+        membership = Membership.objects.create(user=owner, tenant=canary.tenant, role=Role.OWNER)
         Membership.objects.create(user=colleague, tenant=canary.tenant, role=Role.VIEWER)
         EmailAddress.objects.create(user=colleague, email=colleague.email, verified=True, primary=True)
         invitation = Invitation.objects.create(tenant=canary.tenant, email=f"{secrets.token_hex(8)}@isolation.invalid")
@@ -67,8 +80,29 @@ def _side(canary: Canary) -> Side:
             minutes=15,
             lapses_at=timezone.now() + timedelta(days=1),
         )
+        receipt = Receipt.objects.create(
+            tenant_id=canary.tenant.pk, kind=Receipt.Kind.DOCUMENTS, document=_receipt_of_nothing(canary.tenant)
+        )
+    with workspace(canary.tenant):
+        asked = {"q": canary.asked, "collection": "", "mode": "hybrid"}
+        saved = own_searches.save(membership, f"Canary {canary.told}", asked)
+        own_searches.remember(membership, asked)
+        (past,) = own_searches.of(membership).past
+    own = {"saved search": str(saved.id), "past search": str(past.id)}
+    made = {"trashed document": str(trashed.pk), "receipt": str(receipt.pk), "staff access": str(access.pk)}
     people = {"member": str(owner.pk), "colleague": str(colleague.pk)}
-    return Side(canary, owner, {**canary.ids, **people, "invitation": str(invitation.pk), "staff access": str(access.pk)})
+    return Side(canary, owner, {**canary.ids, **people, **made, **own, "invitation": str(invitation.pk)})
+
+
+def _receipt_of_nothing(tenant: Tenant) -> dict[str, object]:
+    """A genuine one, of an erasure that is undone with the rest: pages show no other."""
+    now = timezone.now().isoformat()
+    body = {
+        "receipt": str(uuid4()), "at": now, "erased_at": now, "installation": settings.PUBLIC_URL, "kind": "documents",
+        "workspace": {"id": str(tenant.pk), "name": tenant.name}, "what": [], "counts": {"documents": 0}, "keys": [],
+        "verified": {}, "cannot_reach": [],
+    }  # fmt: skip
+    return signing.signed(RECEIPT, body)
 
 
 def can_be_undone() -> bool:
@@ -160,13 +194,20 @@ def _control(site: Asking, other: Side, home: str, route: Route, entry: Entry) -
 
 
 def ask_workspaces(site: Asking, mine: Side, other: Side, found: Findings) -> None:
-    """Every address below the other's: as below that of a workspace that nobody ever made."""
+    """Every address below the other's: as below that of a workspace that nobody ever made.
+
+    Where ours subscribes to the other as a library, searching and reading there is meant, and nothing else is.
+    """
+    with public_context():
+        reads = bool(libraries.readable(mine.owner, Q(tenant=other.tenant)))
     nowhere = unknown(other.tenant.slug)
     entries = dict(asked_with_ids(settings.WORKSPACE_URLCONF))
     for route in routes(settings.WORKSPACE_URLCONF):
         entry = entries.get(route, Entry())
         for person, who in ((mine.owner, "an owner of another workspace"), (None, "nobody")):
             for method in ("GET", "POST"):
+                if reads and person is not None and method in libraries.READERS_MAY.get(route.name, ()):
+                    continue
                 below = [f"/w/{other.tenant.slug}/", f"/w/{nowhere}/", *other.ids.values()]
                 theirs, none = (
                     (partial(_ask, site, person, method, path, route, entry, other.ids), below) for path in below[:2]

@@ -10,12 +10,12 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 from psycopg import sql
 
-from tenants import logins, roles
+from tenants import alarms, logins, roles, seals
 from tenants.database import connection
 from tenants.errors import Refused
 from tenants.keys.keyring import provider
 from tenants.keys.providers import KeyUnavailable
-from tenants.models import Tenant, User
+from tenants.models import Alarm, Tenant, User
 from tenants.provisioning import missing_keys
 
 
@@ -36,6 +36,7 @@ class Command(BaseCommand):
             self._check_keystore()
             call_command("migrate_schemas", shared=True, verbosity=0, stdout=self.stderr)
             logins.sync(connection)
+            self._seal()
         except (Refused, KeyUnavailable) as refusal:
             raise CommandError(f"{refusal} Nothing has been migrated.") from None
         if options["json"]:
@@ -63,6 +64,16 @@ class Command(BaseCommand):
             raise CommandError(f"DATABASE_URL: the administrator {user} cannot connect: {error}") from None
         except psycopg.errors.InsufficientPrivilege as error:
             raise CommandError(f"DATABASE_URL: {user} is no administrator (superuser): {error}") from None
+
+    def _seal(self) -> None:
+        """The rows of an installation from before there were seals are sealed once, as they are."""
+        connection.set_schema_to_public()
+        seals.begin(connection.alias)
+        if seals.is_old(connection.alias):
+            alarms.raise_alarm(Alarm.Kind.OLD_DATABASE, seals.OLD)
+            self.stderr.write(
+                "The database is older than its witness: run `manage.py accept_restore` if you restored a backup."
+            )
 
     def _check_keystore(self) -> None:
         """A keystore is made for an empty installation only: for data that exists it must be the one it was made with."""

@@ -10,6 +10,7 @@ from django.db import connections
 from redis.exceptions import ConnectionError as Unreachable
 
 from tenants.jobs import queues
+from tenants.keys import presence
 from tenants.sweeping import sweep
 from tenants.upgrading import upgrade_workspaces
 from tenants.worker import new_worker, release_jobs_of_dead_workers
@@ -29,12 +30,19 @@ class Command(BaseCommand):
         if "operator" not in connections.settings:
             raise CommandError("DB_PASSWORD_OPERATOR: is not set. The worker needs it to create workspaces and indexes.")
         wait_for_redis()
+        end_presence = presence.start("worker")
+        try:
+            self._work(burst=options["burst"])
+        finally:
+            end_presence()
+
+    def _work(self, *, burst: bool) -> None:
         self._upgrade()
         # an idle worker wakes every 15 s and looks after what is abandoned
         worker = new_worker(worker_ttl=30, maintenance_interval=30)
         release_jobs_of_dead_workers()
         sweep(everything=True)
-        worker.work(burst=options["burst"], with_scheduler=False, logging_level="WARNING")
+        worker.work(burst=burst, with_scheduler=False, logging_level="WARNING")
 
     def _upgrade(self) -> None:
         """Workspaces that an earlier version left behind answer 503 until this is done."""
