@@ -45,7 +45,8 @@ class Witness:
             kept = page.evaluate("({...localStorage, ...sessionStorage, ...history.state})")
             self.addresses.append(kept.pop("htmx-current-path-for-history", ""))  # htmx notes it whatever it is told
             assert kept == {}
-            assert page.evaluate(DOUBLE_IDS) == []
+            doubled = page.evaluate(DOUBLE_IDS)
+            assert doubled == [], f"{doubled} stand twice on {page.url}"
 
     def agree(self) -> None:
         assert self.problems == []

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tenants.libraries import READERS_MAY
 from tests.documents import files
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
@@ -38,9 +39,16 @@ def stock(place: Place, marker: str) -> Stocked:
     documents = place.upload(
         (f"{marker} notes.txt", f"The {marker} nests in the chapel tower.".encode()),
         (f"{marker} slides.pdf", files.pdf([f"A {marker} was seen", f"Another {marker} was heard"])),
+        (f"{marker} draft.txt", f"The {marker} in the trash.".encode()),
+        (f"{marker} gone.txt", f"The {marker} that was erased.".encode()),
         collection=collection,
     )
     place.wait_until_ready(documents)
+    for trashed in documents[2:]:
+        place.owner.post(f"{place.path}documents/{trashed}/delete/")
+    place.owner.post(f"{place.path}documents/{documents[3]}/erase/")
+    place.running.wait(lambda: place.owner.get(place.path).status == 200, "the erasure, while which a workspace may be closed")
+    (receipt,) = place.query("SELECT id FROM tenants_receipt WHERE tenant_id = %s", place.id)
     rows = f"question,document,grade\nWhere does the {marker} nest?,{marker} notes.txt,1\n"
     judged = place.owner.post(
         f"{place.path}evaluation/upload/", {"name": f"{marker} judgments"}, [("file", ("judged.csv", rows.encode()))]
@@ -50,6 +58,10 @@ def stock(place: Place, marker: str) -> Stocked:
     set_id = judged.path.split("/")[-2]
     question = place.query("SELECT id FROM search_question WHERE judgment_set_id = %s", set_id)[0][0]
     shared = place.owner.post(f"{place.path}s/", {"q": f"{marker} nest", "collection": ""})
+    place.owner.post(f"{place.path}saved/", {"q": f"{marker} nest", "name": f"{marker} saved"})
+    place.search(f"{marker} nest")
+    own = re.search(r"/saved/([0-9a-f-]{36})/.*/history/([0-9a-f-]{36})/", place.owner.get(place.path).text, re.DOTALL)
+    assert own
     guest = place.member("viewer")
     place.owner.post(f"{place.path}members/invite/", {"email": f"open@{place.slug}.example", "role": "viewer"})
     (invitation,) = place.query("SELECT id FROM tenants_invitation WHERE tenant_id = %s AND accepted_at IS NULL", place.id)
@@ -59,18 +71,28 @@ def stock(place: Place, marker: str) -> Stocked:
         "VALUES (gen_random_uuid(), %s, 'staff@cloister.example', 'Asked.', 15, now(), now() + interval '1 day') RETURNING id",
         place.id,
     )
+    ((passage,),) = place.query("SELECT id FROM search_chunk WHERE document_id = %s AND sequence = 0", documents[0])
+    place.owner.post(f"{place.path}collections/{collection}/fields/", {"name": f"{marker} state", "kind": "keyword"})
+    ((field,),) = place.query("SELECT id FROM documents_field WHERE collection_id = %s", collection)
     ids = {
         "document": str(documents[0]),
+        "field": str(field),
+        "passage": str(passage),
+        "trashed document": str(documents[2]),
+        "receipt": str(receipt[0]),
         "collection": collection,
         "judgments": set_id,
         "run": run.path.split("/")[-2],
         "question": str(question),
         "shared search": shared.path.split("/")[-2],
+        "saved search": own[1],
+        "past search": own[2],
         "invitation": str(invitation[0]),
         "member": str(owner[0]),
         "colleague": str(owner[0]),
         "staff access": str(access[0]),
         "=json": "json",
+        "=1": "1",
     }
     return Stocked(place, marker, ids, guest)
 
@@ -85,7 +107,7 @@ def unknown(ids: Mapping[str, str]) -> dict[str, str]:
     return {
         name: str(uuid4()) if len(value) == 36 else "9" * 9 if value.isdecimal() else "A" * len(value)
         for name, value in ids.items()
-    } | {"=json": "json"}
+    } | {"=json": "json", "=1": "1"}
 
 
 def addresses() -> list[tuple[Route, Mapping[str, str]]]:
@@ -150,6 +172,44 @@ def test_anothers_workspace_does_not_exist(method: str, workspaces: dict[str, St
     assert snapshot(b.place) == before
 
 
+def test_a_library_is_read_by_subscribers_and_nothing_else_of_it_exists(
+    workspaces: dict[str, Stocked], make_place: MakePlace
+) -> None:
+    """A subscribes and B does not. By every other address the library is for A's people what does not exist."""
+    a, b, shelf = workspaces["a"], workspaces["b"], make_place("Shelf")
+    document, *_ = shelf.upload(("rules.txt", b"The dunnock keeps the rules."))
+    shelf.wait_until_ready([document])
+    shelf.running.manage("create_admin", shelf.email)  # a library is curated by staff
+    shelf.running.manage("make_library", shelf.slug, "--describe", "Rules", "--reason", "For everybody")
+    page = a.place.owner.get(f"{a.place.path}libraries/").text
+    (subscribe,) = re.findall(r'action="([^"]+/subscribe/)"', page)
+    a.place.owner.post(subscribe, {})
+    read = f"{shelf.path}documents/{document}/"
+    for reader in (a.place.owner, a.guest):
+        assert "dunnock" in shelf.search("dunnock", reader).text
+        assert "dunnock" in reader.get(read).text
+        assert reader.get(f"{read}download/").body == b"The dunnock keeps the rules."
+    for other in (b.place.owner, b.guest):
+        assert shelf.search("dunnock", other).status == other.get(read).status == 404
+    before, nowhere = snapshot(shelf), "/w/" + "n" * len(shelf.slug) + "/"
+    ids = {**b.ids, "document": str(document)}
+    for route, kinds in addresses():
+        path = address(route, kinds, ids)
+        for method in ("GET", "POST"):
+            if method in READERS_MAY.get(route.name, ()):
+                continue
+            theirs, nobodys = ask(a.place.owner, method, shelf.path + path), ask(a.place.owner, method, nowhere + path)
+            changing = (shelf.path, nowhere, shelf.slug, nowhere[3:-1])
+            assert theirs.status == 404, f"{method} {path}"
+            assert seen(theirs, *changing) == seen(nobodys, *changing), path
+    assert snapshot(shelf) == before
+    found = shelf.running.manage("verify_isolation", "--workspace", a.place.slug, "--per-workspace", "100")
+    assert (found["leaks"], found["controls_failed"]) == (0, [])
+    a.place.owner.post(subscribe.replace("/subscribe/", "/withdraw/"), {})
+    for reader in (a.place.owner, a.guest):
+        assert shelf.search("dunnock", reader).status == reader.get(read).status == 404
+
+
 def ask(visitor: Visitor, method: str, path: str) -> Answer:
     if method == "GET":
         return visitor.get(path, follow=False)
@@ -158,7 +218,10 @@ def ask(visitor: Visitor, method: str, path: str) -> Answer:
 
 def snapshot(place: Place) -> list[Any]:
     """What a request that got through would have changed."""
-    counted = ["documents_document", "documents_collection", "search_judgmentset", "search_run", "search_sharedsearch"]
+    counted = [
+        "documents_document", "documents_collection", "search_judgmentset", "search_run", "search_sharedsearch",
+        "search_membersearches",
+    ]  # fmt: skip
     return [
         *(place.query(f"SELECT * FROM {table} ORDER BY 1") for table in counted),
         place.query("SELECT * FROM tenants_membership WHERE tenant_id = %s ORDER BY 1", place.id),
@@ -176,7 +239,7 @@ def test_another_ones_collection_filters_nothing(workspaces: dict[str, Stocked])
         assert f"{a.marker} notes" in listed.text
         upload = a.place.send(("strayed.txt", b"words"), collection=fields["collection"])
         assert upload.status == 422
-    assert b.place.query("SELECT count(*) FROM documents_document WHERE collection_id = %s", b.ids["collection"]) == [(2,)]
+    assert b.place.query("SELECT count(*) FROM documents_document WHERE collection_id = %s", b.ids["collection"]) == [(3,)]
 
 
 def test_the_self_test_agrees(workspaces: dict[str, Stocked]) -> None:
@@ -250,7 +313,9 @@ def web_login(workspaces: dict[str, Stocked]) -> Iterator[psycopg.Connection[Any
 
 def test_sql_from_inside_reaches_nothing_else(workspaces: dict[str, Stocked], web_login: psycopg.Connection[Any]) -> None:
     b = workspaces["b"].place
-    assert web_login.execute("SELECT count(*) FROM documents_document").fetchone() == (3,)  # two, and the canary
+    assert web_login.execute("SELECT count(*) FROM documents_document").fetchone() == (
+        4,
+    )  # three, one of them in the trash, and the canary
     tables = [name for (name,) in b.database.execute(
         "SELECT tablename FROM pg_tables WHERE schemaname = %s", [b.schema]
     ).fetchall()]  # fmt: skip

@@ -83,7 +83,7 @@ def assert_exactly_once(place: Place, document: UUID, found_by: str) -> None:
     (stored,) = place.query("SELECT pages FROM documents_document WHERE id = %s", document)
     assert [number for (number,) in pages] == list(range(1, stored[0] + 1))
     found = place.search(found_by)
-    assert found.text.count(f"/documents/{document}/?page=") == 1, found.words
+    assert found.text.count(f'href="{place.path}documents/{document}/?page=') == 1, found.words
 
 
 def files_of(place: Place) -> set[str]:

@@ -7,15 +7,19 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from documents.extraction.pictures import SIDE
 from tests.documents import files
 from tests.journeys.browsing import NewContext, Witness, ask, go_to, sign_in, sign_out
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
+from tests.running import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -184,6 +188,7 @@ def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: 
     expect(page.locator("mark")).to_contain_text("green buoy")
     expect(page.locator('[aria-current="true"] mark')).to_be_in_viewport()
     expect(page.get_by_role("heading", name="Page 2")).to_be_visible()
+    expect(page.get_by_role("img", name="Picture of page 2")).to_have_js_property("naturalHeight", SIDE)
     witness.look(page)
 
     # the file, as it was
@@ -236,13 +241,17 @@ def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: 
     expect(page.get_by_text("Place 1", exact=True)).to_be_visible()
     witness.look(page)
 
-    # a deleted document is not found any more
+    # a document in the trash is not found any more, unless that is taken back
     page.get_by_role("link", name="bees", exact=True).first.click()
     document = page.url
-    page.get_by_role("link", name="Delete document").click()
+    page.get_by_role("button", name="Move to trash").click()
+    expect(page.get_by_text("“bees” is in the trash.")).to_be_visible()
     witness.look(page)
-    page.get_by_role("button", name="Delete document").click()
-    expect(page.get_by_text("“bees” is deleted.")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("“bees” is back, as it was.")).to_be_visible()
+    page.goto(document)
+    page.get_by_role("button", name="Move to trash").click()
+    expect(page.get_by_text("“bees” is in the trash.")).to_be_visible()
     go_to(page, "Search")
     ask(page, SUBJECTS["bees.epub"][1])
     expect(page.locator(".result").first).to_be_visible()
@@ -250,6 +259,20 @@ def test_it_does_the_main_job(context: BrowserContext, witness: Witness, place: 
     expect(page.locator(".result-title", has_text="bees")).to_have_count(0)
     assert place.owner.get(document).status == 404
     witness.look(page)
+
+    # erased for good, with a receipt that says so without Cloister
+    go_to(page, "Documents")
+    page.get_by_role("link", name="Trash (1)").click()
+    witness.look(page)
+    page.get_by_role("link", name="Erase bees now").click()
+    witness.look(page)
+    page.get_by_role("button", name="Erase document").click()
+    expect(page.get_by_text("“bees” is erased. This is the receipt.")).to_be_visible()
+    witness.look(page)
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Download receipt").click()
+    receipt, key = downloading.value.path(), place.running.manage("installation_key")["public_key"]
+    subprocess.run([sys.executable, ROOT / "tenants" / "proofs.py", receipt, "--key", key], env={}, check=True)
 
     # out
     sign_out(page)

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 import zlib
@@ -20,17 +21,17 @@ from typing import Any
 import psycopg
 import pytest
 import redis
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from psycopg import sql
 
 from tenants.keys.keyring import PURPOSES, derive, wrap_binding
-from tenants.keys.providers import NONCE_BYTES
+from tenants.keys.providers import Keystore
 from tests.documents import files
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place, files_below
 from tests.journeys.visitor import PASSWORD, Visitor
-from tests.running import Running
+from tests.running import ROOT, Running
 from workspace.embedded import postgres
+from workspace.plaintext_map.forms import forms_of_bytes, forms_of_word, unpacked
 
 pytestmark = pytest.mark.slow
 
@@ -38,28 +39,6 @@ ALPHABET = "bcdfghjklmnpqrstvwxz"  # no vowels: not a word, and no stemmer takes
 MARKER = "".join(secrets.choice(ALPHABET) for _ in range(16))  # planted in what must not be found
 CONTROL = "".join(secrets.choice(ALPHABET) for _ in range(16))  # planted where it must be found
 LARGEST = 256 << 20  # bytes of one file
-
-
-def within_base64(value: bytes) -> list[bytes]:
-    """How bytes look inside base64, whatever stands before and after them."""
-    forms = []
-    for before in range(3):
-        encoded = base64.b64encode(b"\0" * before + value)
-        whole = (before + len(value)) // 3 * 4  # later characters depend on what follows
-        forms.append(encoded[(0, 2, 3)[before] : whole])
-    return forms + [form.translate(bytes.maketrans(b"+/", b"-_")) for form in forms]
-
-
-def forms_of_bytes(value: bytes) -> set[bytes]:
-    return {value, value.hex().encode(), value.hex().upper().encode(), *within_base64(value)}
-
-
-def forms_of_word(word: str) -> list[bytes]:
-    forms: set[bytes] = set()
-    for written in (word, word.upper(), word.title()):
-        for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
-            forms |= forms_of_bytes(written.encode(encoding))
-    return sorted(forms)
 
 
 class Everything:
@@ -123,14 +102,6 @@ class Everything:
                     continue
                 if recent and self._running.keys not in path.parents and not any(our in path.parents for our in ours):
                     yield path
-
-
-def unpacked(value: bytes) -> bytes:
-    """With what it holds compressed, as RQ keeps a job."""
-    try:
-        return value + zlib.decompress(value)
-    except zlib.error:
-        return value
 
 
 def found_in(everything: Everything, forms: list[bytes]) -> list[str]:
@@ -214,6 +185,20 @@ def test_the_marker_is_nowhere(planted: Place, everything: Everything) -> None:
     assert found_in(everything, forms_of_word(MARKER)) == []
 
 
+def test_the_command_finds_it_nowhere_either(running: Running, planted: Place) -> None:
+    """The product's own look, told the marker that stands in every input of the workspace."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", "audit_plaintext", "--workspace", planted.slug, "--words", "-", "--json"],
+        cwd=ROOT, env=running.environment("worker"), input=MARKER, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["found"], answer["unknown"], answer["controls_failed"], answer["states"]) == (0, 0, [], ["clean"])
+    looked_at = {store["name"] for store in answer["stores"] if not store["checked"].startswith("not looked")}
+    assert len(looked_at) > 300
+    assert not [store for store in answer["stores"] if store["kind"] == "unknown"]
+
+
 def test_a_link_that_grants_access_is_nowhere(running: Running, planted: Place, everything: Everything) -> None:
     """The mail waits encrypted for staff to hand it over; opened, its link is in no log."""
     staff = Visitor(running.url)
@@ -246,7 +231,7 @@ def test_no_key_lies_beside_what_it_opens(running: Running, planted: Place, ever
     rows = planted.query("SELECT version, wrapped FROM tenants_tenantkey WHERE tenant_id = %s", planted.id)
     for version, wrapped in rows:
         bound_to = wrap_binding(planted.id, version)
-        opened = AESGCM(keys[1]).decrypt(wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:], bound_to)
+        opened = Keystore(running.keys).unwrap(planted.id, bytes(wrapped), bound_to)
         derived = [derive(opened, name.encode(), planted.id.bytes, version.to_bytes(4, "big")) for name in PURPOSES]
         keys += [opened, *derived]
     assert len(keys) == 3 + len(PURPOSES)
@@ -269,14 +254,17 @@ def test_the_search_for_it_works(
         (running.var / f"scratch {name}").write_bytes(content)
     queue = redis.Redis.from_url(running.environment("worker")["REDIS_URL"])
     queue.hset("scratch", "field", zlib.compress(b"packed " + word))
+    _keep_write_ahead_log(database, "1GB")  # else a checkpoint may remove what was written before it
     table = sql.Identifier(planted.schema, "scratch")
     database.execute(sql.SQL("CREATE TABLE {} (content bytea)").format(table))
-    database.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), [word])
+    for _ in range(2):  # where a page of the log ends within one, the other is whole
+        database.execute(sql.SQL("INSERT INTO {} VALUES (%s)").format(table), [word])
     planted.owner.get(f"{planted.path}{CONTROL}/")
     with tempfile.NamedTemporaryFile() as temporary:
         temporary.write(word)
         temporary.flush()
         hits = found_in(everything, forms_of_word(CONTROL))
+    _keep_write_ahead_log(database, "0")
     queue.delete("scratch")
     database.execute(sql.SQL("DROP TABLE {}").format(table))
     for name in scratch:
@@ -285,3 +273,8 @@ def test_the_search_for_it_works(
     wanted = ["pg_dump", "/base/", "/pg_wal/", "Redis b'scratch'", "web.log", temporary.name]
     wanted += [f"scratch {name}" for name in scratch]
     assert [where for where in wanted if where not in text] == []
+
+
+def _keep_write_ahead_log(database: psycopg.Connection[Any], size: str) -> None:
+    database.execute(sql.SQL("ALTER SYSTEM SET wal_keep_size = {}").format(size))
+    database.execute("SELECT pg_reload_conf()")

@@ -51,7 +51,10 @@ def add_device(context: BrowserContext, page: Page) -> None:
 
 
 def require_second_factor(place: Place) -> None:
-    place.database.execute("UPDATE tenants_tenant SET require_mfa = true WHERE id = %s", [place.id])
+    place.running.shell(
+        "from tenants import lifecycle; from tenants.models import Tenant;"
+        f"lifecycle.require_second_factor(Tenant.objects.get(pk='{place.id}'), True)"
+    )
 
 
 def test_a_required_second_factor_is_set_up_by_app_and_asked_for(

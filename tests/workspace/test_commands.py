@@ -183,9 +183,12 @@ class TestDoctor:
         states = {check["name"]: check["state"] for check in answer["checks"]}
         assert answer["ok"] is True
         assert states.keys() == {
-            "database", "isolation", "workspaces", "redis", "worker", "keystore", "model", "sandbox", "disk", "mail",
+            "database", "isolation", "workspaces", "redis", "worker", "keystore", "keys backup", "access", "model", "sandbox",
+            "disk", "mail",
         }  # fmt: skip
-        assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "model")] == ["ok"] * 6
+        assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "access", "model")] == [
+            "ok"
+        ] * 7
         assert states["mail"] == "warning"
 
     def test_a_missing_worker_is_to_be_repaired(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,24 +1,32 @@
 """Erasing a workspace: nothing left, whatever interrupts it, and never against a hold."""
 
+import base64
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 
 import django_rq
 import pytest
 from django.conf import settings
+from django.core import mail
 from django.core.cache import cache
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.utils import timezone
 
 from documents import storage
-from tenants import lifecycle, provisioning
+from tenants import erasures, lifecycle, proofs, provisioning, receipts, witness
 from tenants.context import workspace
 from tenants.errors import Refused
 from tenants.jobs import enqueue
 from tenants.keys.keyring import provider
+from tenants.keys.providers import named
+from tenants.keys.providers.aws_kms import KMSPlace
 from tenants.locks import alone_with
-from tenants.models import Membership, Tenant, TenantKey
+from tenants.models import Alarm, Membership, Receipt, Tenant, TenantKey, User
 from tests.factories import DocumentFactory
 from workspace import erasure
 
@@ -66,6 +74,32 @@ def test_nothing_is_left(doomed):
     assert again.pk != doomed.pk
 
 
+def test_after_a_move_that_was_cut_off_both_providers_lose_the_key(doomed, settings):
+    settings.KEYS_ROOT_KEY = bytes(32)
+    other = named("sealed-keystore")
+    other.create(doomed.pk)
+    body = erasure.erase(doomed).receipt["body"]
+    assert not other.holds(doomed.pk)
+    assert not provider().holds(doomed.pk)
+    assert body["verified"]["wrapping keys"] == 0
+    assert len([sentence for sentence in body["cannot_reach"] if "Copies of the keystore" in sentence]) == 2
+
+
+def test_a_day_that_was_set_by_sql_is_not_followed(doomed):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tenants_tenant SET delete_at = now() - interval '1 day' WHERE id = %s", [doomed.pk])
+    erasure.erase_due()
+    doomed.refresh_from_db()
+    assert doomed.status == Tenant.Status.ACTIVE
+    assert provider().holds(doomed.pk)
+    assert Alarm.objects.filter(subject__startswith="tenants_tenant").exists()
+
+
+def test_a_key_management_service_names_its_waiting_period(settings):
+    settings.AWS_KMS = KMSPlace("eu-central-1", "id", "secret", waiting_days=9)
+    assert any("9 days" in sentence for sentence in erasure.cannot_reach())
+
+
 def test_what_raw_sql_left_of_the_role_does_not_keep_it(doomed):
     with workspace(doomed), connection.cursor() as cursor:
         cursor.execute("ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
@@ -73,19 +107,127 @@ def test_what_raw_sql_left_of_the_role_does_not_keep_it(doomed):
     assert traces(doomed) == []
 
 
-@pytest.mark.parametrize("step", ["_drop_schema", "_remove_files", "_clear_cache"])
-def test_interrupted_it_goes_on_by_itself(doomed, monkeypatch, step):
-    def cut(*_: object) -> None:
+STEPS = [
+    "witness.keep", "keyring.forget", "_drop_schema", "_remove_files", "jobs.forget_workspace", "_clear_cache",
+    "receipts.issue", "_tell", "witness.forget_everywhere", "_settle",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_interrupted_anywhere_it_goes_on_by_itself_with_one_receipt(doomed, monkeypatch, mail_server, step):
+    def cut(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(erasure, step, cut)
+    monkeypatch.setattr(f"workspace.erasure.{step}", cut)
     with pytest.raises(KeyboardInterrupt):
         erasure.erase(doomed)
-    assert not provider().holds(doomed.pk)
-    assert Tenant.objects.get(pk=doomed.pk).status == Tenant.Status.ERASING
+    assert provider().holds(doomed.pk) == (step == "witness.keep")
+    assert {each.status for each in Tenant.objects.filter(pk=doomed.pk)} <= {Tenant.Status.ERASING}
     monkeypatch.undo()
     erasure.erase_due()
     assert traces(doomed) == []
+    receipt = Receipt.objects.get()
+    assert receipt.document["body"]["counts"]["files"] == 1, "counted before anything went"
+    assert witness.names("receipts") == [f"receipts/{receipt.pk}"]
+    assert len(mail.outbox) == 1
+
+
+def test_the_receipt_says_what_went_and_is_mailed(doomed, mail_server):
+    erased = erasure.erase(doomed)
+    body = proofs.check_receipt(erased.receipt, receipts.signing_key()["public_key"])
+    assert body["workspace"] == {"id": str(doomed.pk), "name": "Doomed"}
+    counts = body["counts"]
+    assert (counts["files"], counts["jobs"], counts["cache entries"] > 0, counts["members"]) == (1, 1, True, 1)
+    assert counts["tables"] == erased.tables
+    assert set(body["verified"].values()) == {0}
+    assert [key["version"] for key in body["keys"]] == [1]
+    assert any("Copies of the keystore" in sentence for sentence in body["cannot_reach"])
+    (message,) = mail.outbox
+    assert message.to == ["doomed@example.org"]
+    (attachment,) = message.attachments
+    assert json.loads(attachment.content) == erased.receipt == Receipt.objects.get().document
+
+
+def test_a_fingerprint_tells_keys_apart_and_nothing_of_them(doomed, workspace_a):
+    (mine,), (other,) = receipts.key_fingerprints(doomed.pk), receipts.key_fingerprints(workspace_a.pk)
+    assert mine == receipts.key_fingerprints(doomed.pk)[0] != other
+    key = base64.b64decode(json.loads((Path(settings.KEYS_DIR) / f"{doomed.pk}.key").read_text())["key"])
+    assert mine["fingerprint"] not in {key.hex()[:16], hashlib.sha256(key).hexdigest()[:16]}
+
+
+def test_where_something_is_left_there_is_no_receipt(doomed, monkeypatch):
+    monkeypatch.setattr(erasure, "_remove_files", lambda tenant: 0)
+    with pytest.raises(erasure.NotErased, match='"files": 1'):
+        erasure.erase(doomed)
+    assert not Receipt.objects.exists()
+    monkeypatch.undo()
+    erasure.erase_due()
+    assert Receipt.objects.get().document["body"]["verified"]["files"] == 0
+
+
+# ---------------------------------------------------------------- an older backup
+
+
+def restored(tenant: Tenant, user: User) -> None:
+    """The row as a backup of the database brings it back."""
+    tenant.status = Tenant.Status.ACTIVE
+    tenant.save(force_insert=True)
+    TenantKey.objects.create(tenant=tenant, version=1, wrapped=b"what opens no more")
+    Membership.objects.create(tenant=tenant, user=user, role="owner")
+
+
+def test_what_a_backup_brings_back_is_not_served_and_is_erased_again(doomed, sign_in, mail_server):
+    owner = User.objects.get(memberships__tenant=doomed)
+    receipt = erasure.erase(doomed).receipt
+    Receipt.objects.all().delete()
+    restored(doomed, owner)
+    assert sign_in(owner).get("/w/doomed/").status_code == 404
+    assert provisioning.missing_keys() == [], "the processes start: the worker erases it again"
+    erasure.erase_due()
+    assert traces(doomed) == []
+    assert Receipt.objects.get().document == receipt, "no other receipt"
+    assert len(mail.outbox) == 1
+
+
+def test_with_its_key_restored_too_it_is_erased_again(doomed):
+    owner = User.objects.get(memberships__tenant=doomed)
+    path = Path(settings.KEYS_DIR) / f"{doomed.pk}.key"
+    key = path.read_bytes()
+    erasure.erase(doomed)
+    path.write_bytes(key)
+    restored(doomed, owner)
+    Tenant.objects.update(legal_hold="of the time of the backup")
+    out = StringIO()
+    call_command("apply_erasures", "--json", stdout=out)
+    assert json.loads(out.getvalue()) == {"workspaces_erased": ["doomed"], "documents_erased": {}}
+    assert not path.exists()
+    assert traces(doomed) == []
+
+
+def test_what_the_witness_keeps_is_that_it_is_erased_and_no_address(doomed):
+    witness.append(erasures.list_of(doomed.pk), {"documents": []})
+    witness.raise_number(f"roster/{doomed.pk}", 3)
+    erasure.erase(doomed)
+    kept = [path for path in Path(settings.WITNESS_DIR).rglob("*") if doomed.pk.hex in path.name.replace("-", "")]
+    assert {path.parent.name for path in kept} == {"erased", "roster"}  # a roster of an older backup stays too old
+    assert not [path for path in kept if "example.org" in path.read_text()]
+
+
+def test_the_command_writes_the_receipt(doomed, tmp_path):
+    with pytest.raises(CommandError, match="no directory"):
+        call_command("erase_workspace", "doomed", "--yes", "--receipt", str(tmp_path / "missing" / "receipt.json"))
+    out, file = StringIO(), tmp_path / "receipt.json"
+    call_command("erase_workspace", "doomed", "--yes", "--json", "--receipt", str(file), stdout=out)
+    assert json.loads(file.read_text()) == json.loads(out.getvalue())["receipt"]
+    call_command("verify_receipt", str(file), "--json", stdout=StringIO())
+    forged = json.loads(file.read_text())
+    forged["body"]["counts"]["files"] = 0
+    file.write_text(json.dumps(forged))
+    with pytest.raises(CommandError, match="does not fit"):
+        call_command("verify_receipt", str(file))
+    out = StringIO()
+    call_command("installation_key", "--json", stdout=out)
+    assert json.loads(out.getvalue()) == receipts.signing_key()
 
 
 def test_while_it_is_erased_nobody_gets_in(doomed, sign_in):

@@ -37,9 +37,11 @@ def subkey(tenant: Any, purpose: bytes) -> bytes:
     """From the keystore's file and the wrapped key in the database."""
     entry = json.loads((Path(settings.KEYS_DIR) / f"{tenant.id}.key").read_text())
     wrapped = bytes(TenantKey.objects.values_list("wrapped", flat=True).get(tenant_id=tenant.id, version=1))
-    assert len(wrapped) == 60
-    bound = lp(b"cloister/wrapped-key/v1", tenant.id.bytes, struct.pack(">I", 1))
-    key = AESGCM(base64.b64decode(entry["key"])).decrypt(wrapped[:12], wrapped[12:], bound)
+    assert len(wrapped) == 66
+    assert wrapped[:6] == bytes([2, 1]) + struct.pack(">I", 1)
+    bound_to = lp(b"cloister/wrapped-key/v1", tenant.id.bytes, struct.pack(">I", 1))
+    bound = lp(wrapped[:6], b"keystore", bound_to)
+    key = AESGCM(base64.b64decode(entry["key"])).decrypt(wrapped[6:18], wrapped[18:], bound)
     return derive(key, purpose, tenant.id.bytes, struct.pack(">I", 1))
 
 

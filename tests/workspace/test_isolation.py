@@ -171,7 +171,8 @@ def anywhere(monkeypatch: pytest.MonkeyPatch, both: Both) -> None:
                     getattr(row, column.name, None)  # opens what is encrypted
                 return row
 
-    monkeypatch.setattr("documents.views.get_object_or_404", get)
+    for module in ("views", "trash_views", "collection_views"):
+        monkeypatch.setattr(f"documents.{module}.get_object_or_404", get)
 
 
 def test_a_view_that_looks_elsewhere_is_named(anywhere: None, both: Both) -> None:
@@ -179,14 +180,14 @@ def test_a_view_that_looks_elsewhere_is_named(anywhere: None, both: Both) -> Non
     assert check.state == State.LEAKS
     leaks = {(leak["kind"], leak["route"], leak["detail"]) for leak in check.leaks}
     assert ("routes", "documents/<uuid:document_id>/status/", "GET answered 286, for an unknown id 404") in leaks
-    assert ("routes", "documents/<uuid:document_id>/delete/", "GET answered 200 with the other workspace's words") in leaks
+    assert ("routes", "documents/<uuid:document_id>/erase/", "GET answered 200 with the other workspace's words") in leaks
     with workspace(both[1]):
         assert canaries.find() is not None, "what leaked was harmed"
 
 
 def test_the_command_fails_and_names_the_route(anywhere: None, both: Both) -> None:
     out = StringIO()
-    with pytest.raises(CommandError, match=r"documents/<uuid:document_id>/delete/"):
+    with pytest.raises(CommandError, match=r"documents/<uuid:document_id>/status/"):
         call_command("verify_isolation", "--workspace", "alpha", "--json", stdout=out)
     answer = json.loads(out.getvalue())
     assert answer["leaks"] == len(answer["found"]) > 0

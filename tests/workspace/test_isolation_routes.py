@@ -75,4 +75,4 @@ def test_a_view_of_ours_below_a_brought_path_needs_its_own_entry() -> None:
 def test_a_path_is_filled_with_the_ids() -> None:
     route = routes.Route("a/<uuid:one>/<int:two>/export.<str:kind>", "", frozenset({"one", "two", "kind"}))
     assert route.path({"one": "x", "two": "7", "kind": "json"}) == "a/x/7/export.json"
-    assert route.path({}) == "a/0/0/export.0"
+    assert route.path({}) == f"a/{routes.NOBODY}/0/export.0"

@@ -14,6 +14,6 @@ pytestmark = pytest.mark.django_db
 
 @pytest.mark.parametrize("route", routes(settings.WORKSPACE_URLCONF), ids=lambda route: route.pattern)
 def test_the_method_comes_before_the_role(client_viewer: Client, workspace_a: Tenant, route: Route) -> None:
-    nobodys = {argument: "1" if argument == "user_id" else str(uuid4()) for argument in route.arguments}
+    nobodys = {argument: "1" if argument in ("user_id", "number") else str(uuid4()) for argument in route.arguments}
     path = workspace_a.path + route.path(nobodys)
     assert client_viewer.delete(path).status_code == 405

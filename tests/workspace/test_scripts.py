@@ -16,12 +16,15 @@ import django_htmx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from documents import png
+from documents.extraction.pictures import GREY, Picture
+
 pytestmark = pytest.mark.browser
 
 STATIC = Path(__file__).parents[2] / "static"
 HTMX = Path(django_htmx.__file__).parent / "static" / "django_htmx" / "htmx-2.min.js"
 SCRIPTS = {"/app.js": STATIC / "js/app.js", "/upload.js": STATIC / "js/upload.js", "/htmx.js": HTMX}
-POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'"
+POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'"
 CONFIG = re.search(r'<meta name="htmx-config".*>', (STATIC.parent / "templates/base.html").read_text())
 assert CONFIG
 PAGE = f"""<!doctype html><html lang="en"><head><title>Test</title><meta name="csrf-token" content="secret">
@@ -40,6 +43,10 @@ PAGE = f"""<!doctype html><html lang="en"><head><title>Test</title><meta name="c
 <details class="menu"><summary>Menu</summary>
 <label><input type="radio" data-preference="theme" value="dark">Dark</label></details>
 <input id="link" value="https://example.org/s/1" readonly><button id="copy" data-copy="#link">Copy</button>
+<figure id="drawn" data-picture><a href="/drawn.png"><img src="/drawn.png" alt="Drawn" loading="lazy"></a>
+<figcaption data-otherwise hidden>No picture.</figcaption></figure>
+<figure id="missing" data-picture><a href="/missing.png"><img src="/missing.png" alt="Missing" loading="lazy"></a>
+<figcaption data-otherwise hidden>No picture.</figcaption></figure>
 <label>Off<input type="checkbox" data-preference="shortcuts" value="off"></label>
 </div></main><dialog id="keys"><p>Keys</p></dialog></body></html>"""
 RESULTS = "".join(
@@ -71,6 +78,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path in SCRIPTS:
             return self.answer(SCRIPTS[self.path].read_bytes(), kind="text/javascript")
+        if self.path == "/drawn.png":
+            return self.answer(png.encoded(Picture(1, 1, GREY, b"x")), kind="image/png")
+        if self.path == "/missing.png":
+            return self.answer(b"<p>No picture", status=404)
         if self.path == "/rows":
             self.server.refreshed += 1
             return self.answer(b"<p>Rows</p>")
@@ -244,3 +255,10 @@ def test_it_leaves_nothing_readable_in_the_browser(screen: Page) -> None:
     screen.keyboard.press("Enter")
     expect(screen.locator(".result")).to_have_count(3)
     assert "minutes" not in screen.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")
+
+
+def test_a_picture_that_does_not_come_gives_way_to_words(screen: Page) -> None:
+    expect(screen.locator("#missing figcaption")).to_be_visible()
+    expect(screen.locator("#missing img")).to_be_hidden()
+    expect(screen.locator("#drawn img")).to_have_js_property("naturalWidth", 1)
+    expect(screen.locator("#drawn figcaption")).to_be_hidden()

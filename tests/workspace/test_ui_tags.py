@@ -170,7 +170,7 @@ class TestFormatName:
 
     def test_it_leaves_what_it_does_not_know(self) -> None:
         assert format_name("") == ""
-        assert format_name("odt") == "odt"
+        assert format_name("wps") == "wps"
 
 
 class TestExactDate:
