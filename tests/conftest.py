@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import django_rq
+import hypothesis
 import psycopg
 import pytest
 from django.conf import settings
@@ -25,6 +26,12 @@ from tests.self_test import registries_without
 WORKSPACES = ("alpha", "beta")  # made once per run: their DDL cannot be part of a test's transaction
 PASSWORD = "correct-horse-battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # of a second factor, base32
+
+# A run asks what the run before asked, so that a failure is about the change at hand. New questions, many of them:
+# bin/test --hypothesis-profile exploring. No test has a deadline: machines are noisy.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("exploring", max_examples=3_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
