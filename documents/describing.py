@@ -1,21 +1,17 @@
-"""The metadata of documents: what each has in the fields of its collection. The one way in for pages, CSV files and jobs.
+"""The metadata of documents: what each has in the fields of its collection. The way in for pages and CSV files alike.
 
 All or nothing: what is not valid is named, field by field, and then nothing of it is stored. What can be filtered by
 reaches the search in the same transaction, for documents that are found; the others bring it along when they are.
 """
 
-import csv
-import io
-import unicodedata
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection, transaction
 
 from documents.erasing import refuse_on_hold
-from documents.fields import FILE_COLUMN, fields_of, for_search, lock, put_name, read_value, same_name, shown, there
+from documents.fields import fields_of, for_search, lock, put_name, read_value, same_name, there
 from documents.models import Collection, Document, Field, Value
 from search import indexing
 from search.facts import Value as Searchable
@@ -23,9 +19,6 @@ from tenants.audit.events import Event
 from tenants.audit.recording import record
 from tenants.errors import Refused
 
-MAX_ROWS = 20_000  # of a sidecar
-MAX_CELL = 10_000  # characters
-SHOWN_MISTAKES = 200
 BATCH = 5000  # values of a statement
 
 Changes = Mapping[UUID, Mapping[UUID, str]]  # document -> field -> what is stored, "" for nothing
@@ -37,14 +30,6 @@ class Invalid(Refused):
     def __init__(self, errors: Mapping[str, str]) -> None:
         self.errors = dict(errors)
         super().__init__(" ".join(f"{name}: {said}" for name, said in self.errors.items()))
-
-
-class BadSidecar(Refused):
-    """A CSV file of which nothing was stored; `mistakes` names the lines, all of them counted, the first listed."""
-
-    def __init__(self, mistakes: Sequence[str]) -> None:
-        self.mistakes, self.total = list(mistakes[:SHOWN_MISTAKES]), len(mistakes)
-        super().__init__(" ".join(self.mistakes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +62,7 @@ def describe_all(collection: Collection, documents: Mapping[UUID, Mapping[str, s
     """As `describe`, for documents of one collection: all of them or none."""
     lock(collection)
     by_name = {same_name(field.name): field for field in fields_of(collection)}
-    return _write(collection, {pk: read_values(values, by_name) for pk, values in documents.items()})
+    return write(collection, {pk: read_values(values, by_name) for pk, values in documents.items()})
 
 
 def read_values(values: Mapping[str, str], by_name: Mapping[str, Field]) -> dict[UUID, str]:
@@ -98,8 +83,10 @@ def read_values(values: Mapping[str, str], by_name: Mapping[str, Field]) -> dict
     return read
 
 
-def _write(collection: Collection, changes: Changes) -> int:
-    """Under the collection's lock. Raises Refused when a document is not there, or not in this collection."""
+def write(collection: Collection, changes: Changes) -> int:
+    """What `read_values` gave, by document, under the collection's lock. Returns how many values changed.
+
+    Raises Refused when a document is not there, or not in this collection."""
     ready = _lock_documents(collection, list(changes))
     changed = _differences(changes)
     if not changed:
@@ -229,120 +216,3 @@ def _lock_holding(field: Field) -> set[UUID]:
             [field.pk],
         )
         return {pk for pk, state, trashed in cursor.fetchall() if state == Document.State.READY and trashed is None}
-
-
-# ---------------------------------------------------------------- CSV
-
-
-@transaction.atomic
-def describe_by_csv(collection: Collection, content: bytes) -> int:
-    """Set values by a CSV file: a column `file` with the name of each document's file or its reference, and columns named
-    like fields. An empty cell changes nothing. Returns how many documents it describes.
-
-    Raises BadSidecar with every line that is wrong; then nothing is stored.
-    """
-    lock(collection)
-    by_name = {same_name(field.name): field for field in fields_of(collection)}
-    lines = _lines(content)
-    columns, place = _columns(lines[0][1], by_name)
-    named = _documents_by_name(collection)
-    changes: dict[UUID, dict[UUID, str]] = {}
-    first: dict[UUID, int] = {}
-    mistakes: list[str] = []
-    for number, cells in lines[1:]:
-        if not any(cell.strip() for cell in cells):
-            continue
-        if len(cells) > len(columns) and any(cell.strip() for cell in cells[len(columns) :]):
-            mistakes.append(
-                f"Line {number}: has {len(cells)} cells, the first line {len(columns)}. Put cells with commas in quotes."
-            )
-            continue
-        cells += [""] * (len(columns) - len(cells))
-        name = _file_name(cells[place])
-        if (problem := _not_one(name, named.get(name, ()))) or (said := first.get(named[name][0], 0)):
-            mistakes.append(f"Line {number}: {problem or f'describes {shown(name)} again, as line {said} does.'}")
-            continue
-        document = named[name][0]
-        first[document] = number
-        typed = {columns[i]: cell for i, cell in enumerate(cells[: len(columns)]) if i != place and cell.strip()}
-        try:
-            changes[document] = read_values(typed, by_name)
-        except Invalid as invalid:
-            mistakes += [f"Line {number}, {column}: {said}" for column, said in invalid.errors.items()]
-    if mistakes:
-        raise BadSidecar(mistakes)
-    if not changes:
-        raise BadSidecar(["The file has no line below the names of its columns."])
-    _write(collection, changes)
-    return len(changes)
-
-
-def _lines(content: bytes) -> list[tuple[int, list[str]]]:
-    """The cells of each line, and the number of the line they end on. Raises BadSidecar."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BadSidecar(["The file is not in UTF-8. Save it as “CSV UTF-8”, then upload it again."]) from None
-    if "\0" in text:
-        raise BadSidecar(["The file contains zero bytes: it is no CSV file. Save it as “CSV UTF-8”."])
-    head = text[: text.find("\n")] if "\n" in text else text
-    delimiter = max(",;\t", key=head.count)  # as spreadsheets write it, by language
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if any(len(cell) > MAX_CELL for cell in cells):
-                raise BadSidecar([f"Line {reader.line_num}: a cell has more than {MAX_CELL:,} characters. Is a quote missing?"])
-            lines.append((reader.line_num, cells))
-            if len(lines) > MAX_ROWS + 1:
-                raise BadSidecar([f"The file has more than {MAX_ROWS:,} lines. Split it."])
-    except csv.Error:
-        raise BadSidecar([f"Line {reader.line_num}: quotes do not match. Put a quote within a cell twice."]) from None
-    if not lines or not any(cell.strip() for cell in lines[0][1]):
-        raise BadSidecar([f"The file is empty. Its first line names the columns: {FILE_COLUMN}, and fields."])
-    return lines
-
-
-def _columns(names: list[str], by_name: Mapping[str, Field]) -> tuple[list[str], int]:
-    """The names of the columns, and which one names the document. Raises BadSidecar."""
-    while names and not names[-1].strip():
-        names = names[:-1]
-    keys = [same_name(name) for name in names]
-    mistakes = []
-    if FILE_COLUMN not in keys:
-        mistakes.append(f"Line 1: there is no column “{FILE_COLUMN}”, which names the document of each line. Add it.")
-    for name in dict.fromkeys(names):
-        key = same_name(name)
-        if keys.count(key) > 1:
-            mistakes.append(f"Line 1: the column {shown(name)} stands there {keys.count(key)} times. Keep one.")
-        elif key != FILE_COLUMN and key not in by_name:
-            mistakes.append(f"Line 1: this collection has no field {shown(name)}. Remove the column, or add the field.")
-    if mistakes:
-        raise BadSidecar(mistakes)
-    return names, keys.index(FILE_COLUMN)
-
-
-def _file_name(name: str) -> str:
-    return unicodedata.normalize("NFC", name.strip())
-
-
-def _documents_by_name(collection: Collection) -> dict[str, tuple[UUID, ...]]:
-    """The documents of a collection, those in the trash left out, by the name of their file and by their reference."""
-    file_name, reference = Document._meta.get_field("file_name").reader(), Document._meta.get_field("reference").reader()
-    found: defaultdict[str, tuple[UUID, ...]] = defaultdict(tuple)
-    there = collection.documents.filter(trashed_at=None).order_by()
-    for pk, its_name, its_reference in there.values_list("id", "file_name", "reference"):
-        for name in {_file_name(file_name(pk, its_name)), _file_name(reference(pk, its_reference))} - {""}:
-            found[name] += (pk,)
-    return found
-
-
-def _not_one(name: str, documents: tuple[UUID, ...]) -> str:
-    """Why a name in the column `file` does not say which document is meant; empty when it does."""
-    if not name:
-        return f"the column “{FILE_COLUMN}” is empty. Name the document's file there."
-    if not documents:
-        return f"no document of this collection has the file name {shown(name)}. Upload the file first, or correct the name."
-    if len(documents) > 1:
-        return f"{len(documents)} documents have the file name {shown(name)}. Describe them on their own pages."
-    return ""

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods
 
-from documents import describing, fields
+from documents import describing, fields, sidecar
 from documents.access import visible_collections, visible_documents
 from documents.forms import FieldForm, MetadataForm, NewFieldForm, SidecarForm
 from documents.models import Collection, Field
@@ -114,11 +114,11 @@ def collection_describe(request: WorkspaceRequest, collection_id: UUID) -> HttpR
 @csrf_protect
 def _describe(request: WorkspaceRequest, collection: Collection, handler: MemoryUploadHandler) -> HttpResponse:
     form = SidecarForm(request.POST, request.FILES) if request.method == "POST" else SidecarForm()
-    bad: describing.BadSidecar | None = None
+    bad: sidecar.BadSidecar | None = None
     if request.method == "POST" and form.is_valid():
         try:
-            documents = describing.describe_by_csv(collection, form.cleaned_data["file"].read())
-        except describing.BadSidecar as error:
+            documents = sidecar.describe_by_csv(collection, form.cleaned_data["file"].read())
+        except sidecar.BadSidecar as error:
             bad = error
         except Refused as refused:
             form.add_error("file", str(refused))

@@ -1,15 +1,16 @@
 """Bringing in many documents at once from where the server can read them: a folder, or texts of another system."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import transaction
 
-from documents import quotas, storage
+from documents import quotas, sidecar, storage
 from documents.models import Collection, Document
 from documents.receiving import collection_named, collection_open_to, receive
 from documents.storage import StoredFile
@@ -31,39 +32,79 @@ class Import:
     refused: list[RefusedFile] = field(default_factory=list)
 
 
-def import_folder(
-    path: Path, collection_name: str, *, created_by_id: int | None = None, progress: Callable[[int], None] | None = None
-) -> Import:
-    """Queue every file below a folder (or one file), hidden ones left out; the reference is the path within the folder.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an import of a folder would do: files to take by their reference, how many are there already, those refused."""
 
-    A file whose reference is already in the collection is not taken twice. Raises Refused when there is no such folder.
+    files: dict[str, Path]
+    already: int
+    refused: list[RefusedFile]
+    values: Mapping[str, Mapping[UUID, str]]  # metadata, by reference
+
+
+def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] = (), metadata: bytes = b"") -> Plan:
+    """Look at a folder (or one file) without taking anything; a file's reference is its path within the folder.
+
+    Hidden files are left out. `patterns`: only files whose reference, or name, fits one, as a shell writes them. `metadata`: a
+    CSV file whose column `file` holds references (documents.sidecar). A file whose reference is in the collection is not taken
+    twice. Raises Refused: no such folder, nothing in it that fits, no room, and BadSidecar.
     """
-    path = Path(path)
     if not path.exists():
         raise Refused(f"There is no {path}. Give a folder, or a file, that this server can read.")
     root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else list(_files(path))
-    with transaction.atomic():  # refused, it leaves no empty collection behind
-        done = Import(collection_named(collection_name))
-        known = references_in(done.collection)
-        _refuse_without_room(_sizes(file for file in files if file.relative_to(root).as_posix() not in known))
-    for file in files:
-        reference = file.relative_to(root).as_posix()
-        if reference in known:
-            done.already += 1
+    found = {file.relative_to(root).as_posix(): file for file in ([path] if path.is_file() else _files(path))}
+    chosen = {name: file for name, file in found.items() if not patterns or _fits(file, name, patterns)}
+    if patterns and not chosen:
+        raise Refused(f"No file in {path} fits {' or '.join(patterns)}.")
+    values = sidecar.of_files(collection, metadata, {sidecar.file_name(name) for name in found}) if metadata else {}
+    known = references_in(collection)
+    files: dict[str, Path] = {}
+    refused: list[RefusedFile] = []
+    for name, file in chosen.items():
+        if name in known:
             continue
-        name = safe_name(file.name)
         try:
-            if file.stat().st_size > settings.MAX_UPLOAD_BYTES:
-                message = f"The file is larger than the {size_limit()} this installation accepts."
-                done.refused.append(RefusedFile(reference, message))
-                continue
+            fits = file.stat().st_size <= settings.MAX_UPLOAD_BYTES
+        except OSError as error:
+            refused.append(_unreadable(name, error))
+            continue
+        if fits:
+            files[name] = file
+        else:
+            refused.append(RefusedFile(name, f"The file is larger than the {size_limit()} this installation accepts."))
+    _refuse_without_room(_sizes(files.values()))
+    return Plan(files, len(chosen.keys() & known), refused, values)
+
+
+def import_folder(
+    path: Path,
+    collection_name: str,
+    *,
+    patterns: Sequence[str] = (),
+    metadata: bytes = b"",
+    created_by_id: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Import:
+    """Queue what `plan_folder` finds. Raises Refused."""
+    with transaction.atomic():  # refused, it leaves no empty collection behind
+        collection = collection_named(collection_name)
+        plan = plan_folder(path, collection, patterns=patterns, metadata=metadata)
+    done = Import(collection, already=plan.already, refused=plan.refused)
+    for reference, file in plan.files.items():
+        try:
             stored = storage.store(uuid4(), _pieces(file))
         except OSError as error:
-            done.refused.append(RefusedFile(reference, f"The file could not be read: {error.strerror}."))
+            done.refused.append(_unreadable(reference, error))
             continue
         with _kept(stored):
-            document = receive(stored, name, done.collection, created_by_id=created_by_id, reference=reference)
+            document = receive(
+                stored,
+                safe_name(file.name),
+                collection,
+                created_by_id=created_by_id,
+                reference=reference,
+                values=plan.values.get(sidecar.file_name(reference)),
+            )
         done.documents.append(document.id)
         if progress:
             progress(len(done.documents))
@@ -144,12 +185,17 @@ def _body(item: CorpusText) -> bytes:
 
 
 def _sizes(files: Iterable[Path]) -> Iterator[int]:
-    """Of those that will be taken."""
     for file in files:
         with suppress(OSError):
-            size = file.stat().st_size
-            if size <= settings.MAX_UPLOAD_BYTES:
-                yield size
+            yield file.stat().st_size
+
+
+def _fits(file: Path, reference: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(reference, pattern) or fnmatchcase(file.name, pattern) for pattern in patterns)
+
+
+def _unreadable(reference: str, error: OSError) -> RefusedFile:
+    return RefusedFile(reference, f"The file could not be read: {error.strerror}.")
 
 
 def _files(folder: Path) -> Iterator[Path]:

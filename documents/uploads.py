@@ -9,11 +9,12 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.core.files.uploadhandler import FileUploadHandler, SkipFile
+from django.core.files.uploadhandler import FileUploadHandler, SkipFile, StopFutureHandlers
 from django.db import transaction
 from django.http import HttpRequest
 
@@ -23,6 +24,7 @@ from documents.storage import IncomingFile, StoredFile
 
 NAME_CHARACTERS = 300
 ENVELOPE_BYTES = 2_000_000  # more than the fields and heads of a form with a thousand files take
+SIDECAR_BYTES = 1_000_000  # it comes with every file of an upload
 _UNWANTED = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, surrogates, private use, unassigned, line separators
 # Marks that turn the reading direction around can make "exe.pdf" look like "fdp.exe".
 _DIRECTION = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -81,6 +83,44 @@ class RefusingUploadHandler(FileUploadHandler):
 
     def file_complete(self, file_size: int) -> None:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedSidecar:
+    """What the file in the field `sidecar` holds; stands in request.FILES."""
+
+    content: bytes
+
+    def close(self) -> None:
+        return
+
+
+class SidecarHandler(FileUploadHandler):
+    """Keeps the file in the field `sidecar`, which describes the others, in memory; leaves the others to the next handler."""
+
+    FIELD = "sidecar"
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request)
+        self.too_large = False
+        self._content: BytesIO | None = None
+
+    def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
+        self._content = BytesIO() if field_name == self.FIELD else None
+        if self._content is not None:
+            raise StopFutureHandlers
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        if self._content is None:
+            return raw_data
+        if self._content.tell() + len(raw_data) > SIDECAR_BYTES:
+            self.too_large = True
+            raise SkipFile
+        self._content.write(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> Any:
+        return None if self._content is None else ReceivedSidecar(self._content.getvalue())
 
 
 class EncryptingUploadHandler(FileUploadHandler):

@@ -21,15 +21,24 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, jobs, ledger, pictures, quotas, ranges, storage, trash
+from documents import access, jobs, ledger, pictures, quotas, ranges, sidecar, storage, trash
 from documents.access import visible_documents
 from documents.describing import Invalid, described
 from documents.forms import FilterForm, UploadForm
-from documents.models import Document
+from documents.models import Collection, Document
 from documents.reading import PageView, read_page
 from documents.reasons import READABLE
 from documents.receiving import receive
-from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
+from documents.uploads import (
+    SIDECAR_BYTES,
+    EncryptingUploadHandler,
+    ReceivedFile,
+    ReceivedSidecar,
+    RefusedFile,
+    SidecarHandler,
+    least_size,
+    size_limit,
+)
 from tenants.answers import as_json, wants_json
 from tenants.audit.events import Event
 from tenants.audit.recording import record
@@ -113,9 +122,10 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
         return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", refusal)])
     handler = EncryptingUploadHandler(request, held)
-    request.upload_handlers = [handler]
+    along = SidecarHandler(request)
+    request.upload_handlers = [along, handler]
     try:
-        return _upload(request, handler)
+        return _upload(request, handler, along)
     except MultiPartParserError:  # Django reads 1,024 bytes about a file: a name of 350 Chinese characters is too much
         return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", CANNOT_BE_READ)])
     except OSError as error:
@@ -128,7 +138,7 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
 
 
 @csrf_protect
-def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> HttpResponse:
+def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler, along: SidecarHandler) -> HttpResponse:
     if request.method == "GET":
         chosen = {"collection": request.GET.get("collection", "")}
         return _upload_page(request, UploadForm(membership=request.membership, initial=chosen), [])
@@ -147,13 +157,27 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
         return _refused(request, form, handler.refused or [missing])
     try:
         collection = form.target()
+        lines = _values_by_name(request, collection, along)
+    except sidecar.BadSidecar as bad:
+        refused = [RefusedFile("", f"In the CSV file: {mistake}") for mistake in bad.mistakes]
+        return _refused(
+            request, form, refused, heading="Nothing was uploaded: correct the CSV file, then choose the files again"
+        )
     except Refused as reason:
         return _refused(request, form, [RefusedFile("", str(reason))])
     added, refused = [], handler.refused
     for file in received:
         try:
             with handler.keeping(file.stored):
-                added.append(receive(file.stored, file.name, collection, created_by_id=request.user.pk, values=values))
+                added.append(
+                    receive(
+                        file.stored,
+                        file.name,
+                        collection,
+                        created_by_id=request.user.pk,
+                        values=values | lines.get(sidecar.file_name(file.name), {}),
+                    )
+                )
         except Refused as reason:
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
@@ -166,17 +190,30 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler) -> Http
     return redirect("documents")
 
 
+def _values_by_name(request: WorkspaceRequest, collection: Collection, along: SidecarHandler) -> dict[str, dict[UUID, str]]:
+    """What the CSV file that came along says of files, by their names. Raises BadSidecar."""
+    if along.too_large:
+        raise sidecar.BadSidecar(
+            [f"It is larger than {SIDECAR_BYTES // 1_000_000} MB. Describe by CSV after the upload instead."]
+        )
+    received: list[ReceivedSidecar] = request.FILES.getlist(SidecarHandler.FIELD)  # type: ignore[assignment]
+    return sidecar.of_files(collection, received[0].content) if received else {}
+
+
 def _refused(
     request: WorkspaceRequest,
     form: UploadForm,
     refused: list[RefusedFile],
     status: int = 422,
     invalid: Invalid | None = None,
+    heading: str = "",
 ) -> HttpResponse:
-    """`invalid`: the metadata typed with the files."""
+    """`invalid`: the metadata typed with the files; `heading`: what it all is about, where it is no file in particular."""
     if wants_json(request):
         return _upload_answer([], refused, status)
-    return _upload_page(request, form, refused, status=status, invalid=invalid)
+    if invalid:
+        heading = "Nothing was uploaded: correct the metadata, then choose the files again"
+    return _upload_page(request, form, refused, status=status, invalid=invalid, heading=heading)
 
 
 def _upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
@@ -200,11 +237,12 @@ def _upload_page(
     added: int = 0,
     status: int = 200,
     invalid: Invalid | None = None,
+    heading: str = "",
 ) -> HttpResponse:
     metadata = form.metadata()
     if invalid:
         metadata.refuse(invalid)
-    shown = {"refused": refused, "added": added, "metadata": metadata, "invalid": bool(invalid), **_upload_area(form)}
+    shown = {"refused": refused, "added": added, "metadata": metadata, "heading": heading, **_upload_area(form)}
     shown["upload_to"] = form.names.get(str(form["collection"].value()), "")
     return render(request, "documents/upload.html", shown, status=status)
 

@@ -171,7 +171,7 @@
       say(upload, "sending", "0%");
       const body = new FormData();
       for (const [name, value] of new FormData(form)) {
-        if (!(value instanceof File)) body.append(name, value);
+        if (name !== input.name && (!(value instanceof File) || value.size)) body.append(name, value); // a file: metadata
       }
       body.append(input.name, upload.file, upload.file.name);
       const request = new XMLHttpRequest();

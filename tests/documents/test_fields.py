@@ -10,10 +10,11 @@ from django.db import connection
 from django.test import Client
 
 from documents import describing, erasing, fields, trash
-from documents.describing import BadSidecar, Invalid, describe, describe_by_csv
+from documents.describing import Invalid, describe
 from documents.fields import add_field, read_value
 from documents.models import Collection, Document, Field, Value
 from documents.receiving import create_collection
+from documents.sidecar import BadSidecar, describe_by_csv
 from search.models import Facts
 from tenants import lifecycle
 from tenants.context import public_context, workspace
@@ -411,6 +412,33 @@ def test_metadata_is_given_at_upload(
     documents = list(Document.objects.all())
     assert len(documents) == 2
     assert all(values(each) == {"State": "open", "Signed": "2026-03-31"} for each in documents)
+
+
+def test_a_csv_file_comes_along_with_the_files_it_describes(
+    do: Any, client_editor: Client, contracts: Collection, listed: Callable[[], list[Path]]
+) -> None:
+    state = f"field-{next(each.pk for each in fields.fields_of(contracts) if each.name == 'State')}"
+
+    def send(content: bytes, **headers: str) -> Any:
+        files = [SimpleUploadedFile("a.txt", b"words"), SimpleUploadedFile("Größe.txt", b"more words")]
+        sent = {"collection": str(contracts.pk), state: "open", "files": files, "sidecar": SimpleUploadedFile("m.csv", content)}
+        return do(client_editor, "post", "documents/upload/", sent, headers=headers)
+
+    assert 'name="sidecar"' in do(client_editor, "get", f"documents/upload/?collection={contracts.pk}").content.decode()
+    answer = send(b"file,State,Pages\na.txt,closed,four\na.txt,closed,4\n")
+    html = answer.content.decode()
+    assert answer.status_code == 422
+    assert "Nothing was uploaded: correct the CSV file" in html
+    assert "Line 2, Pages: “four” is not a whole number" in html
+    assert "Line 3: describes “a.txt” again, as line 2 does." in html
+    answer = send(b"x" * 1_000_001, Accept="application/json")
+    assert answer.json()["errors"][0]["message"].startswith("In the CSV file: It is larger than 1 MB.")
+    assert not Document.objects.exists()
+    assert listed() == []
+    decomposed = "file,State,Pages\nGro\u0308ße.txt,closed,4\nlater.txt,closed,9\n"
+    assert send(decomposed.encode()).status_code == 302
+    by_name = {each.file_name: values(each) for each in Document.objects.all()}
+    assert by_name == {"a.txt": {"State": "open"}, "Größe.txt": {"State": "closed", "Pages": "4"}}
 
 
 def test_the_documents_page_leads_to_uploading_with_metadata(do: Any, client_editor: Client, contracts: Collection) -> None:

@@ -8,8 +8,11 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError
 
 from documents import ingestion
+from documents.fields import add_field
 from documents.importing import import_folder, import_texts
 from documents.models import Document
+from documents.receiving import collection_named
+from documents.sidecar import BadSidecar
 from search.sources import CorpusText
 from tenants.errors import Refused
 
@@ -47,6 +50,26 @@ def test_importing_again_takes_only_what_is_new(folder: Path) -> None:
 
 def test_a_single_file(folder: Path) -> None:
     assert len(import_folder(folder / "a.txt", "Imported").documents) == 1
+
+
+def test_only_what_fits_a_pattern(folder: Path) -> None:
+    done = import_folder(folder, "Imported", patterns=["*.md", "sub/nothing*"])
+    assert [Document.objects.get(pk=pk).reference for pk in done.documents] == ["sub/Größe.md"]
+    assert len(import_folder(folder, "Imported", patterns=["sub/*", "a.*"]).documents) == 1
+    with pytest.raises(Refused, match=r"No file in .* fits \*\.pdf or \*\.docx\."):
+        import_folder(folder, "Imported", patterns=["*.pdf", "*.docx"])
+
+
+def test_metadata_by_a_csv_file(folder: Path) -> None:
+    collection = collection_named("Imported")
+    add_field(collection, "Pages", "integer")
+    for wrong, said in (("sub/no.md,4", "Line 2: there is no file “sub/no.md”"), ("a.txt,four", "Line 2, Pages: “four”")):
+        with pytest.raises(BadSidecar, match=said):
+            import_folder(folder, "Imported", metadata=f"file,Pages\n{wrong}\n".encode())
+    assert not Document.objects.exists()
+    import_folder(folder, "Imported", metadata="file,Pages\nsub/Gro\u0308ße.md,4\n".encode())
+    found = {document.reference: [value.value for value in document.values.all()] for document in Document.objects.all()}
+    assert found == {"a.txt": [], "sub/Größe.md": ["4"]}
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

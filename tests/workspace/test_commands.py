@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
+from django.conf import LazySettings, settings
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
+from documents.models import Collection, Document
+from tenants.context import workspace
 from tenants.models import Membership, Tenant, User
 from workspace import doctor
 
@@ -269,6 +271,35 @@ def test_a_server_that_does_not_answer_is_said_in_words(name: str, value: str, s
     assert said in done.stderr
     assert name in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dry_run_takes_nothing(workspace_a: Tenant, tmp_path: Path, settings: LazySettings) -> None:
+    settings.MAX_UPLOAD_BYTES = 20
+    (tmp_path / "good.txt").write_text("Some words.")
+    (tmp_path / "large.txt").write_text("Words of a file that is too large.")
+    (tmp_path / "other.md").write_text("Left out.")
+    asked = (
+        "import_documents",
+        str(tmp_path),
+        "--workspace",
+        "alpha",
+        "--collection",
+        "Planned",
+        "--glob",
+        "*.txt",
+        "--dry-run",
+    )
+    answer = run(*asked)
+    assert (answer["would_take"], answer["already"]) == (["good.txt"], 0)
+    assert [each["name"] for each in answer["refused"]] == ["large.txt"]
+    assert "would take 1, there already 0. Nothing was taken." in words(*asked)
+    with workspace(workspace_a):
+        assert not Document.objects.exists()
+        assert not Collection.objects.exists()
+    missing = tmp_path / "none.csv"
+    with pytest.raises(CommandError, match=r"none\.csv could not be read: No such file or directory"):
+        call_command(*asked, "--metadata", str(missing))
 
 
 @pytest.mark.django_db(transaction=True)
