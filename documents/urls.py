@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from documents import collection_views, field_views, trash_views, views
+from documents import collection_views, export_views, field_views, trash_views, views
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -20,6 +20,7 @@ urlpatterns = [
     path("documents/<uuid:document_id>/erase/", trash_views.document_erase, name="document-erase"),
     path("documents/trash/", trash_views.trash_page, name="trash"),
     path("documents/trash/empty/", trash_views.trash_empty, name="trash-empty"),
+    path("export/", export_views.export, name="export"),
     path("collections/", collection_views.collections, name="collections"),
     path("collections/create/", collection_views.collection_create, name="collection-create"),
     path("collections/<uuid:collection_id>/rename/", collection_views.collection_rename, name="collection-rename"),

@@ -1,16 +1,15 @@
 """A run as a file: JSON for programs, CSV for spreadsheets. Both are plaintext: questions and titles leave encryption."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 from uuid import UUID
 
 from search.evaluation.metrics import DEPTH
-from search.models import Answer, Question, Run
+from search.models import Answer, Judgment, JudgmentSet, Question, Run
 from search.sources import sources
+from tenants.spreadsheets import as_csv as as_program_csv
+from tenants.spreadsheets import line
 
 CSV_COLUMNS = (
     "question_id",
@@ -28,7 +27,6 @@ CSV_COLUMNS = (
 NOT_FOR_YOU = "A document you may not see"
 SHOWN = 10  # returned documents named per question
 GROUP = 200  # questions read and described together
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def as_json(run: Run, collections: frozenset[UUID]) -> Iterator[str]:
@@ -52,32 +50,32 @@ def as_json(run: Run, collections: frozenset[UUID]) -> Iterator[str]:
 
 def as_csv(run: Run, collections: frozenset[UUID]) -> Iterator[str]:
     """The report line by line, with the mark by which spreadsheets know UTF-8."""
-    line = io.StringIO()
-    writer = csv.writer(line)
     yield "\ufeff"
-    for cells in chain([CSV_COLUMNS], map(_cells, _rows(run, collections))):
-        writer.writerow(cells)
-        yield line.getvalue()
-        line.seek(0)
-        line.truncate()
+    yield line(CSV_COLUMNS)
+    yield from map(line, map(_cells, _rows(run, collections)))
+
+
+def judgments_as_csv(judgment_set: JudgmentSet) -> str:
+    """A set of judgments as it can be uploaded again (search.evaluation.judgments)."""
+    questions = {question.pk: question for question in judgment_set.questions.order_by("ordinal")}
+    judged = Judgment.objects.filter(question__in=questions).order_by("question__ordinal", "id")
+    rows = ((questions[each.question_id], each) for each in judged.iterator())
+    return as_program_csv(
+        [
+            ("question_id", "question", "document", "grade"),
+            *((question.reference, question.text, each.reference, each.grade) for question, each in rows),
+        ]
+    )
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
     expected = row["expected"]
-    values = [
+    return [
         *(row[name] for name in CSV_COLUMNS[:8]),
         "; ".join(f"{judgment['reference']} ({judgment['grade']})" for judgment in expected),
         "; ".join(str(judgment["rank"] or "-") for judgment in expected),
         "; ".join(row["returned"]),
     ]
-    return [_cell(value) for value in values]
-
-
-def _cell(value: Any) -> Any:
-    """Spreadsheets run cells that begin like a formula; these come from uploaded files."""
-    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
-        return "'" + value
-    return value
 
 
 def _rows(run: Run, collections: frozenset[UUID]) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ class Event(models.TextChoices):
     COLLECTION_RENAMED = "collection.renamed", "Renamed a collection"
     COLLECTION_DELETED = "collection.deleted", "Deleted a collection"
     COLLECTION_ACCESS = "collection.access", "Changed who sees a collection"
+    TAKEN_AWAY = "document.exported", "Exported every document"
     FIELDS = "collection.fields", "Changed the fields of a collection"
     # search and evaluation
     SEARCHED = "search.searched", "Searched"

@@ -1,7 +1,5 @@
 """What leaves of a log: the whole of it, signed, to be checked without us; rows for a spreadsheet; the head, by mail."""
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,11 +14,11 @@ from tenants.audit.recording import exported_by
 from tenants.audit.verifying import entries
 from tenants.context import current_tenant, public_context
 from tenants.models import Tenant
+from tenants.spreadsheets import line
 from tenants.sweeping import sweeper
 
 MAIL_EVERY = timedelta(days=1)
 COLUMNS = ("number", "time (UTC)", "event", "who", "how", "reason", "about")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would execute a cell that begins with one of these
 
 
 def signed_export() -> dict[str, Any]:
@@ -45,20 +43,12 @@ def signed_export() -> dict[str, Any]:
 def as_csv(chosen: Iterable[Entry]) -> Iterator[str]:
     """Rows for a spreadsheet. Not signed."""
     export = exported_by()
-    yield _line(COLUMNS)
+    yield line(COLUMNS)
     for entry in chosen:
         row = export(entry)
         details = row["details"]
         about = "; ".join(f"{name}: {value}" for name, value in details["about"].items() if value not in (None, ""))
-        yield _line(
-            (row["number"], row["at"], label_of(row["event"]), details["who"], details["via"], details["reason"], about)
-        )
-
-
-def _line(cells: Iterable[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line).writerow([f"'{cell}" if str(cell).startswith(FORMULA) else cell for cell in cells])
-    return line.getvalue()
+        yield line((row["number"], row["at"], label_of(row["event"]), details["who"], details["via"], details["reason"], about))
 
 
 def _mailed_name(tenant: Tenant) -> str:

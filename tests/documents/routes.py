@@ -24,6 +24,8 @@ ROUTES = [  # address, method, the least role
     ("documents/trash/", "get", "editor"),
     ("documents/trash/empty/", "get", "editor"),
     ("documents/trash/empty/", "post", "editor"),
+    ("export/", "get", "owner"),
+    ("export/", "post", "owner"),
     ("collections/", "get", "viewer"),
     ("collections/create/", "post", "editor"),
     ("collections/{collection}/rename/", "get", "editor"),

@@ -99,6 +99,7 @@ WORKSPACE: dict[str, Entry] = {
     "receipts/": takes_none(OWN_ONLY),
     "receipts/<uuid:receipt_id>/": takes(receipt_id="receipt"),
     "receipts/<uuid:receipt_id>/download/": takes(receipt_id="receipt"),
+    "export/": takes_none(OWN_ONLY),
     "collections/": takes_none(OWN_ONLY),
     "collections/create/": takes_none(OWN_ONLY),
     "collections/<uuid:collection_id>/rename/": takes(collection_id="collection"),

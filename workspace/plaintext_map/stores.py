@@ -175,6 +175,11 @@ def leaving() -> Iterator[Store]:
         "Whoever has the downloaded file.", unseen="what has left is where you put it",
     )  # fmt: skip
     yield Store(
+        "archives", "leaves", "Exports of a whole workspace", Kind.CLEAR,
+        "Files as they were uploaded, their metadata, and judgments.",
+        "Whoever has the archive.", unseen="what has left is where you put it",
+    )  # fmt: skip
+    yield Store(
         "exports", "leaves", "Exported evaluations, logs and receipts", Kind.CLEAR,
         "Evaluations: questions and titles. Logs: who did what. Receipts: ids and counts.",
         "Whoever has the exported file.", unseen="what has left is where you put it",
