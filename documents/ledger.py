@@ -1,9 +1,14 @@
 """The states of a document: which follow which, and the only functions that change them.
 
 Every upload ends ready, failed with a reason, or cancelled. The row is locked while its state changes, so whoever
-works on a document notices before its next commit that it was cancelled or deleted. Knows no file and no model.
+works on a document notices before its next commit that it was cancelled or deleted. Each run of a stage is written down
+in the transaction that begins or ends it. Knows no file and no model.
 """
 
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterable
 from uuid import UUID
 
 from django.db import transaction
@@ -12,7 +17,7 @@ from django.utils import timezone
 
 from documents.describing import searchable
 from documents.extraction.pages import Extraction
-from documents.models import Document, Page
+from documents.models import Document, Page, Stage
 from documents.reasons import Reason
 from search import indexing
 from tenants.errors import Refused
@@ -43,12 +48,14 @@ def begin(document_id: UUID) -> Document | None:
     document = _locked(document_id)
     if document is None or State(document.state) in FINAL:
         return None
+    _close([document_id], Stage.Outcome.INTERRUPTED)
     if document.attempts >= MAX_ATTEMPTS:
         _end(document, State.FAILED, Reason.INTERRUPTED)
         return None
     document.attempts += 1
     document.started_at = document.started_at or timezone.now()
     _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, "attempts", "started_at")
+    _open(document_id, Stage.Name.EMBED if document.pages else Stage.Name.EXTRACT)
     return document
 
 
@@ -74,6 +81,8 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document.detail = _unread(extraction)
     document.attempts = 1
     _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts")
+    _close([document_id], Stage.Outcome.DONE, **tally(extraction))
+    _open(document_id, Stage.Name.EMBED)
 
 
 @transaction.atomic
@@ -85,6 +94,7 @@ def planned(document_id: UUID, *, total: int, done: int) -> None:
 def advance(document_id: UUID, *, done: int) -> None:
     """Record a batch; to be called first in the batch's transaction, which then holds the row. Raises Stopped."""
     _advance(document_id, chunks_done=F("chunks_done") + done, attempts=1)
+    Stage.objects.filter(document_id=document_id, ended_at=None).update(passages=F("passages") + done)
 
 
 def still_working(document_id: UUID) -> None:
@@ -99,6 +109,7 @@ def finish(document_id: UUID) -> None:
     """Ready: from here on it is found. Raises Stopped."""
     document = _working(document_id, State.EMBEDDING)
     indexing.publish(document_id, document.collection_id, searchable([document_id])[document_id])
+    _close([document_id], Stage.Outcome.DONE)
     _end(document, State.READY)
 
 
@@ -108,6 +119,7 @@ def fail(document_id: UUID, reason: Reason, detail: str = "") -> None:
     document = _locked(document_id)
     if document is not None and State(document.state) not in FINAL:
         document.detail = detail
+        _close([document_id], Stage.Outcome.FAILED, reason=reason)
         _end(document, State.FAILED, reason, "detail")
 
 
@@ -120,6 +132,7 @@ def cancel(document_id: UUID) -> bool:
     indexing.remove([document_id])
     Page.objects.filter(document_id=document_id).delete()
     document.pages = document.chunks_total = document.chunks_done = 0
+    _close([document_id], Stage.Outcome.CANCELLED)
     _end(document, State.CANCELLED, None, "pages", "chunks_total", "chunks_done")
     return True
 
@@ -133,6 +146,28 @@ def retry(document_id: UUID) -> None:
     document.reason, document.detail, document.attempts = "", "", 0
     document.started_at = document.finished_at = None
     _enter(document, State.QUEUED, "reason", "detail", "attempts", "started_at", "finished_at")
+
+
+def tally(extraction: Extraction) -> dict[str, int]:
+    """What became of the pages, each counted once, as columns of Stage: their numbers add up to `pages`."""
+    unread = frozenset(extraction.unread)
+    became = Counter(
+        "pages_failed" if page.number in unread else "pages_extracted" if page.text.strip() else "pages_empty"
+        for page in extraction.pages
+    )
+    return {"pages": len(extraction.pages), **became}
+
+
+def _open(document_id: UUID, name: Stage.Name) -> None:
+    attempt = Stage.objects.filter(document_id=document_id, name=name).count() + 1
+    worker = f"{socket.gethostname()[:80]}:{os.getpid()}"
+    Stage.objects.create(document_id=document_id, name=name, attempt=attempt, worker=worker)
+
+
+def _close(document_ids: Iterable[UUID], outcome: Stage.Outcome, **columns: object) -> None:
+    """End the runs of these documents that nobody has ended yet."""
+    running = Stage.objects.filter(document_id__in=document_ids, ended_at=None)
+    running.update(ended_at=timezone.now(), outcome=outcome, **columns)
 
 
 def _locked(document_id: UUID) -> Document | None:

@@ -175,6 +175,71 @@ class Document(models.Model):
         return SENTENCES[Reason(self.reason)][1] if self.reason else ""
 
 
+class Stage(models.Model):
+    """One run of one stage of the work on a document. Rows are written by `ledger` alone, with the state they belong to."""
+
+    class Name(models.TextChoices):
+        EXTRACT = "extract", "Reading the file"
+        EMBED = "embed", "Embedding passages"
+
+    class Outcome(models.TextChoices):
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        INTERRUPTED = "interrupted", "Cut off"  # its worker ended; seen by the next that took it up
+
+    # The migration makes the constraint, as ON DELETE CASCADE: an earlier version erases documents without knowing of this.
+    document = models.ForeignKey(Document, models.CASCADE, related_name="stages", db_constraint=False)
+    name = models.CharField(max_length=10, choices=Name)
+    attempt = models.PositiveIntegerField()  # of this document at this stage, from 1
+    worker = models.CharField(max_length=100)  # host:process id
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)  # null: it runs, or its worker is gone and nobody has noticed yet
+    outcome = models.CharField(max_length=12, choices=Outcome, default="", blank=True)
+    reason = models.CharField(max_length=20, default="", blank=True)  # a reasons.Reason; empty unless failed
+    # Of a reading that is done, every page once:
+    pages = models.PositiveIntegerField(default=0)
+    pages_extracted = models.PositiveIntegerField(default=0)
+    pages_ocr = models.PositiveIntegerField(default=0)  # whose text was recognized in a picture
+    pages_empty = models.PositiveIntegerField(default=0)
+    pages_failed = models.PositiveIntegerField(default=0)
+    passages = models.PositiveIntegerField(default=0)  # embedded by this run
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["document"], condition=models.Q(ended_at=None), name="stage_one_at_a_time"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    pages=models.F("pages_extracted")
+                    + models.F("pages_ocr")
+                    + models.F("pages_empty")
+                    + models.F("pages_failed")
+                ),
+                name="stage_every_page_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.document_id}, attempt {self.attempt}"
+
+    @property
+    def what_happened(self) -> str:
+        """The sentence of the reason; empty unless failed."""
+        return SENTENCES[Reason(self.reason)][0] if self.reason else ""
+
+    @property
+    def pages_in_words(self) -> str:
+        """What became of the pages: "12 read, 1 without text"."""
+        became = {
+            "read": self.pages_extracted,
+            "recognized in pictures": self.pages_ocr,
+            "without text": self.pages_empty,
+            "could not be read": self.pages_failed,
+        }
+        return ", ".join(f"{number:,} {words}" for words, number in became.items() if number)
+
+
 class Page(models.Model):
     """The text of one page, slide, sheet or part, numbered from 1."""
 

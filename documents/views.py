@@ -218,12 +218,13 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
     number = request.GET.get("page", "1")
     page = read_page(shown, int(number) if number.isdecimal() and len(number) < 8 else 1, request.GET.get("passage", ""))
-    person = None
-    if shown.created_by_id and request.subscription is None:  # readers of a library learn of no member
-        person = Person.objects.filter(pk=shown.created_by_id).first()
+    person, stages = None, []
+    if request.subscription is None:  # readers of a library learn of no member, and of no machine
+        person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
+        stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
     about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
-    context = {**about, "picture": _picture_address(request, shown, page)}
+    context = {**about, "stages": stages, "picture": _picture_address(request, shown, page)}
     return render(request, "documents/document.html", context)
 
 

@@ -4,12 +4,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from documents import ledger
 from documents.extraction.pages import Extraction
 from documents.extraction.pages import Page as Text
-from documents.models import Document, Page
+from documents.models import Document, Page, Stage
 from documents.reasons import RETRYABLE, Reason
 from tenants.errors import Refused
 from tests.factories import DocumentFactory
@@ -137,3 +139,87 @@ def test_the_database_refuses_a_failure_without_a_reason() -> None:
     for fields in ({"state": "failed"}, {"state": "ready", "reason": "timeout"}, {"state": "odd"}):
         with pytest.raises(IntegrityError), transaction.atomic():
             DocumentFactory(**fields)
+
+
+# ---------------------------------------------------------------- the runs of stages
+
+STEPS = ["begin", "extracted", "planned", "advance", "finish", "fail", "cancel", "retry"]
+
+
+def stages(document: Document) -> list[tuple[str, int, str]]:
+    return [(stage.name, stage.attempt, stage.outcome) for stage in Stage.objects.filter(document=document)]
+
+
+def test_each_run_of_a_stage_is_written_down() -> None:
+    document = started()
+    assert stages(document) == [("extract", 1, "")]
+    ledger.begin(document.id)  # the worker was killed, another took it up
+    ledger.extracted(document.id, Extraction("pdf", (Text(1, "", "a"), Text(2, "", " "), Text(3, "", "")), unread=(3,)))
+    ledger.planned(document.id, total=3, done=0)
+    ledger.advance(document.id, done=2)
+    ledger.fail(document.id, Reason.INTERNAL)
+    assert stages(document) == [
+        ("extract", 1, "interrupted"),
+        ("extract", 2, "done"),
+        ("embed", 1, "failed"),
+    ]
+    _, read, embedded = Stage.objects.filter(document=document)
+    assert (read.pages, read.pages_extracted, read.pages_ocr, read.pages_empty, read.pages_failed) == (3, 1, 0, 1, 1)
+    assert read.pages_in_words == "1 read, 1 without text, 1 could not be read"
+    assert (embedded.passages, embedded.reason, bool(embedded.what_happened)) == (2, "internal", True)
+    assert read.worker and read.ended_at >= read.started_at
+    ledger.retry(document.id)
+    ledger.begin(document.id)
+    ledger.cancel(document.id)
+    assert stages(document)[-1] == ("embed", 2, "cancelled")
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(st.sampled_from(["words", "", " \n"]), max_size=30), unread=st.sets(st.integers(1, 40)))
+def test_every_page_is_counted_once(texts: list[str], unread: set[int]) -> None:
+    pages = tuple(Text(number, "", text) for number, text in enumerate(texts, 1))
+    counted = ledger.tally(Extraction("pdf", pages, tuple(sorted(unread))))
+    assert counted.pop("pages") == len(pages) == sum(counted.values())
+    assert counted.get("pages_failed", 0) == len(unread & set(range(1, len(pages) + 1)))
+
+
+def test_the_database_refuses_pages_that_do_not_add_up() -> None:
+    document = DocumentFactory()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Stage.objects.create(document=document, name="extract", attempt=1, worker="here:1", pages=3, pages_extracted=2)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.sampled_from(STEPS), max_size=25))
+def test_whatever_is_done_in_whatever_order_the_ledger_adds_up(steps: list[str]) -> None:
+    """A run is open exactly while the document is worked on, and what a run took from the stage before is still there."""
+    document = DocumentFactory()
+    act = {
+        "begin": lambda: ledger.begin(document.id),
+        "extracted": lambda: ledger.extracted(document.id, TEXT),
+        "planned": lambda: ledger.planned(document.id, total=5, done=0),
+        "advance": lambda: ledger.advance(document.id, done=1),
+        "finish": lambda: ledger.finish(document.id),
+        "fail": lambda: ledger.fail(document.id, Reason.TIMEOUT),
+        "cancel": lambda: ledger.cancel(document.id),
+        "retry": lambda: ledger.retry(document.id),
+    }
+    for step in steps:
+        try:
+            with transaction.atomic():
+                act[step]()
+        except (ledger.Stopped, Refused):
+            pass
+        state = State(now(document).state)
+        running = list(Stage.objects.filter(document=document, ended_at=None).values_list("name", flat=True))
+        assert running == {State.EXTRACTING: ["extract"], State.EMBEDDING: ["embed"]}.get(state, [])
+        assert Page.objects.filter(document=document).count() == now(document).pages
+        assert (now(document).finished_at is not None) == (state in ledger.FINAL)
+
+
+def test_a_version_that_knows_no_stages_can_delete_documents() -> None:
+    document = started()
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM documents_document WHERE id = %s", [document.id])
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    assert not Stage.objects.exists()

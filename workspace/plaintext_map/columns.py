@@ -87,6 +87,12 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                "the number of a person": "created_by_id trashed_by_id",
                "times": "created_at started_at finished_at trashed_at"},
     ),
+    "documents_stage": Table(
+        "What happened to each document", "When it was worked on by which process, how many pages could be read, how many passages it has.",
+        clear={"random ids": "document_id", "a number": "id", "the stage, how it ended, and a code for why": "name attempt outcome reason",
+               "host and number of a process": "worker", "times": "started_at ended_at",
+               "numbers of pages and passages": "pages pages_extracted pages_ocr pages_empty pages_failed passages"},
+    ),
     "documents_page": Table(
         "The text of each page", "How many pages a document has and about how long each is.",
         encrypted={"the text": "text", "its label": "label"},
