@@ -7,6 +7,7 @@ from django.db.models import Count, F, Min, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from documents import queueing
 from documents.models import Document, Page
 from search import indexes, indexing
 from search.models import Chunk, Run, Terms
@@ -32,7 +33,7 @@ def count(known: WorkspaceStats) -> dict[str, Any]:
 
 def _documents() -> dict[str, Any]:
     unfinished = Q(state__in=Document.UNFINISHED)
-    return Document.objects.filter(collection__is_canary=False).aggregate(
+    counted = Document.objects.filter(collection__is_canary=False).aggregate(
         documents=Count("pk"),
         ready=Count("pk", filter=Q(state=State.READY, trashed_at=None)),
         failed=Count("pk", filter=Q(state=State.FAILED, trashed_at=None)),
@@ -40,6 +41,9 @@ def _documents() -> dict[str, Any]:
         oldest_unfinished_at=Min("created_at", filter=unfinished),
         bytes=Coalesce(Sum("size"), 0),
     )
+    return (
+        counted | {"oldest_unfinished_at": None} if queueing.is_paused() else counted
+    )  # whoever paused it knows that it waits
 
 
 def _index() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
-from documents.reasons import RETRYABLE, SENTENCES, Reason
+from documents.reasons import RETRYABLE, SENTENCES, WAITS, Reason
 from tenants.fields import EncryptedTextField
 
 
@@ -96,6 +96,17 @@ class Usage(models.Model):
         return f"{self.documents} documents"
 
 
+class Queue(models.Model):
+    """The workspace's queue as a whole: row 1, made with the first document that waits."""
+
+    id = models.IntegerField(primary_key=True)
+    began_at = models.DateTimeField(null=True)  # when it last was empty and something came: the batch that is shown
+    paused_at = models.DateTimeField(null=True)  # since then nothing is begun
+
+    def __str__(self) -> str:
+        return f"queue since {self.began_at}"
+
+
 class Document(models.Model):
     """An uploaded file and how far it has come. State changes go through `ledger` alone."""
 
@@ -124,6 +135,8 @@ class Document(models.Model):
     chunks_total = models.PositiveIntegerField(default=0)
     chunks_done = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)  # starts without progress since
+    retries = models.PositiveSmallIntegerField(default=0, db_default=0)  # times it was queued again by itself, after it failed
+    retry_at = models.DateTimeField(null=True)  # queued, but not to be begun before
     created_by_id = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True)
@@ -160,6 +173,11 @@ class Document(models.Model):
     @property
     def is_unfinished(self) -> bool:
         return self.state in self.UNFINISHED
+
+    @property
+    def tries(self) -> str:
+        """Which try it waits for, when it failed and is tried again by itself: "2 of 3"."""
+        return f"{self.retries + 1} of {len(WAITS) + 1}"
 
     @property
     def can_be_retried(self) -> bool:

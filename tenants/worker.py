@@ -12,12 +12,13 @@ from uuid import UUID
 
 from django.db import close_old_connections
 from django_rq.queues import DjangoRQ
-from rq import SimpleWorker, Worker
+from redis.exceptions import RedisError
+from rq import SimpleWorker
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from tenants import alarms, seals
+from tenants import alarms, seals, stalls
 from tenants.context import NoTenant, workspace
 from tenants.database import connection
 from tenants.jobs import PUBLIC, queues, registered, worker_is_alive
@@ -107,12 +108,6 @@ def new_worker(**more: Any) -> "HotWorker":
     )
 
 
-def worker_is_listening() -> bool:
-    """Whether some worker process is alive, here or on another machine."""
-    names = (key.rpartition(":")[2] for key in Worker.all_keys(connection=queues()[0].connection))
-    return any(worker_is_alive(name) for name in names)
-
-
 class HotWorker(SimpleWorker):
     """Runs jobs in its own process, so that the model stays loaded, with a heartbeat of its own while one runs.
 
@@ -131,6 +126,7 @@ class HotWorker(SimpleWorker):
         super().heartbeat(timeout, pipeline)
 
     def execute_job(self, job: Job, queue: Any) -> None:
+        self._note_taken()
         execution = self.prepare_execution(job)
         stop = threading.Event()
         beat = threading.Thread(target=self._beat, args=(job, execution, stop), daemon=True, name="heartbeat")
@@ -141,6 +137,12 @@ class HotWorker(SimpleWorker):
             stop.set()
             beat.join()
             self.set_state("idle")
+
+    def _note_taken(self) -> None:
+        try:
+            stalls.note_taken()
+        except RedisError as error:
+            logger.warning("that a job was taken is not noted: %s", describe_exception(error))
 
     def _beat(self, job: Job, execution: Execution, stop: threading.Event) -> None:
         ttl = self.get_heartbeat_ttl(job)

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
+WATCH_SECONDS = 60.0
 SILENT_SECONDS = 3 * BEAT_SECONDS  # after which a process counts as not seen any more
 GONE_SECONDS = 60  # after which one whose process id is nobody's here is taken off the list
 FORGOTTEN = timedelta(days=1)  # one that fell silent elsewhere
@@ -48,6 +49,7 @@ class Kept:
 
 _kept = [Kept(keyring.tenants, keyring.forget)]
 _report: Callable[[], object] = dict
+_watches: list[Callable[[], object]] = []
 
 _in_use: Counter[UUID] = Counter()
 _in_use_lock = threading.Lock()
@@ -64,6 +66,12 @@ def reports(report: Callable[[], object]) -> None:
     """With each beat, write down for staff what `report` returns of this process's memory: JSON, of ids and numbers alone."""
     global _report
     _report = report
+
+
+def watches(function: Callable[[], object]) -> Callable[[], object]:
+    """In each process, have `function` called once a minute, outside of workspaces."""
+    _watches.append(function)
+    return function
 
 
 def _drop(tenant: UUID) -> None:
@@ -113,6 +121,7 @@ class Presence:
         self.id, self.kind, self.host, self.pid = uuid.uuid4(), kind, socket.gethostname()[:100], os.getpid()
         self._answered: set[str] = set()
         self._beaten_at = 0.0
+        self._watched_at = time.monotonic()
 
     def listen(self, over: threading.Event) -> None:
         """Until the end of the process; what fails is tried again at the next look."""
@@ -135,6 +144,10 @@ class Presence:
             found = witness.record(name)
             if found and found["freeze"] not in self._answered and not is_in_use(UUID(name.rpartition("/")[2])):
                 self._answer(found["freeze"])
+        if time.monotonic() - self._watched_at > WATCH_SECONDS:
+            self._watched_at = time.monotonic()
+            for watch in _watches:
+                watch()
 
     def leave(self) -> None:
         """It ends in order: nobody has to wait for its answer."""

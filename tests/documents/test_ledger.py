@@ -1,10 +1,12 @@
 """States change only along the listed transitions, and every document ends ready, failed or cancelled."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ from documents import ledger
 from documents.extraction.pages import Extraction
 from documents.extraction.pages import Page as Text
 from documents.models import Document, Page, Stage
-from documents.reasons import RETRYABLE, Reason
+from documents.reasons import HEALS, RETRYABLE, WAITS, Reason
 from tenants.errors import Refused
 from tests.factories import DocumentFactory
 
@@ -29,6 +31,10 @@ def started(**fields: Any) -> Document:
 
 def now(document: Document) -> Document:
     return Document.objects.get(pk=document.pk)
+
+
+def its_time_has_come(document: Document) -> None:
+    assert Document.objects.filter(pk=document.pk, retry_at__gt=timezone.now()).update(retry_at=timezone.now()) == 1
 
 
 def test_the_states_of_a_good_document() -> None:
@@ -73,6 +79,11 @@ def test_three_starts_without_progress_are_the_end() -> None:
     for _ in range(3):
         assert ledger.begin(document.id) is not None
     assert ledger.begin(document.id) is None
+    assert (now(document).state, now(document).tries) == (State.QUEUED, "2 of 3")
+    for _ in range(2):  # what killed its workers gets one start each time, not three
+        its_time_has_come(document)
+        assert ledger.begin(document.id) is not None
+        assert ledger.begin(document.id) is None
     assert (now(document).state, now(document).reason) == (State.FAILED, Reason.INTERRUPTED)
 
 
@@ -124,6 +135,63 @@ def test_what_has_not_ended_badly_is_not_retried(state: State) -> None:
         ledger.retry(DocumentFactory(state=state).id)
 
 
+@pytest.mark.parametrize("reason", sorted(HEALS))
+def test_what_can_heal_is_tried_again_by_itself_a_few_times(reason: Reason) -> None:
+    document = started()
+    for tries, wait in zip(("2 of 3", "3 of 3"), WAITS, strict=True):
+        before = timezone.now()
+        ledger.fail(document.id, reason)
+        waiting = now(document)
+        assert (waiting.state, waiting.reason, waiting.tries) == (State.QUEUED, "", tries)
+        assert waiting.retry_at is not None
+        assert timedelta(seconds=wait) <= waiting.retry_at - before < timedelta(seconds=wait + 60)
+        assert ledger.begin(document.id) is None, "not before its time"
+        its_time_has_come(document)
+        begun = ledger.begin(document.id)
+        assert begun is not None
+        assert (begun.state, begun.retry_at) == (State.EXTRACTING, None)
+    ledger.fail(document.id, reason, "Reference 1.")
+    assert (now(document).state, now(document).reason, now(document).detail) == (State.FAILED, reason, "Reference 1.")
+    ledger.retry(document.id)
+    assert (now(document).retries, now(document).retry_at) == (0, None)
+
+
+@pytest.mark.parametrize("reason", sorted(set(Reason) - HEALS))
+def test_what_cannot_heal_fails_at_once(reason: Reason) -> None:
+    document = started()
+    ledger.fail(document.id, reason)
+    assert now(document).state == State.FAILED
+
+
+def test_what_waits_for_its_time_can_be_cancelled() -> None:
+    document = started()
+    ledger.fail(document.id, Reason.OUTAGE)
+    assert ledger.cancel(document.id)
+    assert (now(document).state, now(document).retry_at) == (State.CANCELLED, None)
+
+
+def test_many_are_retried_or_cancelled_at_once() -> None:
+    """What cannot be is left as it is; the log has one entry for all of them."""
+    failed = [DocumentFactory(state=State.FAILED, reason=reason, detail="x") for reason in ("timeout", "internal", "encrypted")]
+    other = [DocumentFactory(state=state) for state in (State.READY, State.CANCELLED, State.QUEUED)]
+    everything = [document.id for document in (*failed, *other)]
+    assert ledger.retry_all(everything) == 3
+    assert [now(document).state for document in (*failed, *other)] == [
+        "queued",
+        "queued",
+        "failed",
+        "ready",
+        "queued",
+        "queued",
+    ]
+    assert [now(document).detail for document in failed] == ["", "", "x"]
+    ledger.begin(failed[0].id)
+    assert ledger.cancel_all(everything) == 4
+    assert [now(document).state for document in failed] == ["cancelled", "cancelled", "failed"]
+    assert stages(failed[0]) == [("extract", 1, "cancelled")]
+    assert ledger.cancel_all(everything) == 0
+
+
 def test_every_state_has_its_transitions_and_every_path_ends() -> None:
     assert set(ledger.TRANSITIONS) == set(State)
     for state in State:
@@ -143,7 +211,7 @@ def test_the_database_refuses_a_failure_without_a_reason() -> None:
 
 # ---------------------------------------------------------------- the runs of stages
 
-STEPS = ["begin", "extracted", "planned", "advance", "finish", "fail", "cancel", "retry"]
+STEPS = ["begin", "extracted", "planned", "advance", "finish", "fail", "wait", "cancel", "retry"]
 
 
 def stages(document: Document) -> list[tuple[str, int, str]]:
@@ -167,7 +235,8 @@ def test_each_run_of_a_stage_is_written_down() -> None:
     assert (read.pages, read.pages_extracted, read.pages_ocr, read.pages_empty, read.pages_failed) == (3, 1, 0, 1, 1)
     assert read.pages_in_words == "1 read, 1 without text, 1 could not be read"
     assert (embedded.passages, embedded.reason, bool(embedded.what_happened)) == (2, "internal", True)
-    assert read.worker and read.ended_at >= read.started_at
+    assert read.worker
+    assert read.ended_at >= read.started_at
     ledger.retry(document.id)
     ledger.begin(document.id)
     ledger.cancel(document.id)
@@ -201,6 +270,7 @@ def test_whatever_is_done_in_whatever_order_the_ledger_adds_up(steps: list[str])
         "advance": lambda: ledger.advance(document.id, done=1),
         "finish": lambda: ledger.finish(document.id),
         "fail": lambda: ledger.fail(document.id, Reason.TIMEOUT),
+        "wait": lambda: ledger.fail(document.id, Reason.OUTAGE),
         "cancel": lambda: ledger.cancel(document.id),
         "retry": lambda: ledger.retry(document.id),
     }
@@ -210,6 +280,7 @@ def test_whatever_is_done_in_whatever_order_the_ledger_adds_up(steps: list[str])
                 act[step]()
         except (ledger.Stopped, Refused):
             pass
+        Document.objects.update(retry_at=None)
         state = State(now(document).state)
         running = list(Stage.objects.filter(document=document, ended_at=None).values_list("name", flat=True))
         assert running == {State.EXTRACTING: ["extract"], State.EMBEDDING: ["embed"]}.get(state, [])
