@@ -7,6 +7,9 @@ from documents import collection_views, field_views, trash_views, views
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
     path("documents/rows/", views.documents_rows, name="documents-rows"),
+    path("documents/act/", views.documents_act, name="documents-act"),
+    path("documents/pause/", views.queue_pause, name="queue-pause"),
+    path("documents/resume/", views.queue_resume, name="queue-resume"),
     path("documents/upload/", views.document_upload, name="document-upload"),
     path("documents/<uuid:document_id>/", views.document, name="document"),
     path("documents/<uuid:document_id>/status/", views.document_status, name="document-status"),

@@ -1,6 +1,9 @@
 """The screens of documents. They translate between requests and the verbs of this app, and hold no logic of their own."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import urlencode
 from uuid import UUID
@@ -9,25 +12,26 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, jobs, ledger, pictures, quotas, ranges, storage, trash
+from documents import access, jobs, ledger, pictures, queueing, quotas, ranges, storage, trash
 from documents.access import visible_documents
 from documents.describing import Invalid, described
 from documents.forms import FilterForm, UploadForm
 from documents.models import Document
 from documents.reading import PageView, read_page
-from documents.reasons import READABLE
+from documents.reasons import READABLE, RETRYABLE, SENTENCES, Reason
 from documents.receiving import receive
 from documents.uploads import EncryptingUploadHandler, ReceivedFile, RefusedFile, least_size, size_limit
 from tenants.answers import as_json, wants_json
@@ -45,6 +49,7 @@ PER_PAGE = 50
 CANNOT_BE_READ = (
     "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
 )
+NO_ROOM = "There is no room left for files. Nothing was kept. Tell your administrator."
 
 # ---------------------------------------------------------------- the list
 
@@ -56,6 +61,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
     shown = _list(request, collections)
     if request.membership.can_upload:
         shown |= _upload_area(UploadForm(membership=request.membership, names=collections))
+        shown["disk_left"] = storage.left() if storage.is_nearly_full() else None
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
         shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
@@ -67,16 +73,21 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
 @requires("read")
 def documents_rows(request: WorkspaceRequest) -> HttpResponse:
     shown = _list(request, access.visible_by_name(request.membership))
-    return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else HTMX_STOP_POLLING)
+    batch = shown["batch"]
+    assert isinstance(batch, queueing.Batch)
+    return render(request, "documents/_rows.html", shown, status=200 if batch.unfinished else HTMX_STOP_POLLING)
 
 
 def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, object]:
     form = FilterForm(request.GET, collections=collections)
-    chosen = form.chosen()
-    found: QuerySet[Document] = visible_documents(request.membership).filter(**chosen)
-    unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
-    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
+    chosen, visible = form.chosen(), visible_documents(request.membership)
+    batch = queueing.batch(visible)  # before the rows: what ends in between is asked for again
+    failures = _failures(visible, form) if form.cleaned_data.get("state") in (None, "", Document.State.FAILED) else []
+    page: ListPage[Document] = Paginator(visible.filter(**chosen), PER_PAGE).get_page(request.GET.get("page"))
+    places = queueing.places([document.id for document in page.object_list if document.state == Document.State.QUEUED])
+    rows = [
+        (document, collections.get(document.collection_id, ""), places.get(document.id, 0)) for document in page.object_list
+    ]
     kept = {key: value for key, value in form.cleaned_data.items() if value}
     return {
         "filter_form": form,
@@ -85,10 +96,100 @@ def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, 
         "rows_query": urlencode({**kept, "page": page.number}),
         "page": page,
         "rows": rows,
-        "unfinished": unfinished,
-        "any_document": bool(rows) or visible_documents(request.membership).exists(),
+        "batch": batch,
+        "failures": failures,
+        "failed_total": sum(each.documents for each in failures),
+        "retryable_total": sum(each.documents for each in failures if each.can_be_retried),
+        "any_document": bool(rows) or visible.exists(),
         "collections_total": len(collections),
     }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Documents that failed for the same reason, and the query of the filter that shows them."""
+
+    what_happened: str
+    what_to_do: str
+    can_be_retried: bool
+    documents: int
+    query: str
+
+
+def _failures(visible: QuerySet[Document], form: FilterForm) -> list[Failure]:
+    """By reason, the most frequent first; of the collection that is filtered by."""
+    kept = {key: value for key, value in form.cleaned_data.items() if value and key == "collection"}
+    failed = visible.filter(state=Document.State.FAILED, **({"collection_id": kept["collection"]} if kept else {}))
+    counts = failed.order_by().values_list("reason").annotate(number=Count("pk")).order_by("-number", "reason")
+    return [
+        Failure(
+            *SENTENCES[Reason(reason)],
+            can_be_retried=reason in RETRYABLE,
+            documents=number,
+            query=urlencode({**kept, "state": Document.State.FAILED.value, "reason": reason}),
+        )
+        for reason, number in counts
+    ]
+
+
+@require_POST
+@requires("upload")
+def documents_act(request: WorkspaceRequest) -> HttpResponse:
+    """`do` retry, cancel or trash to each `document` named or, with `which=all`, to all of the filter in `query`."""
+    visible, query = visible_documents(request.membership), QueryDict(request.POST.get("query", ""))
+    if request.POST.get("which") == "all":
+        form = FilterForm(query, collections=access.visible_by_name(request.membership))
+        found = visible.filter(**form.chosen())
+    else:
+        found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
+    ids = list(found.values_list("id", flat=True))
+    match request.POST.get("do"):
+        case _ if not ids:
+            messages.error(request, "No document was chosen. Tick some in the list first.")
+        case "retry":
+            _say(request, _retry(ids), "queued again", "None of these failed for a passing reason, or was cancelled.")
+        case "cancel":
+            _say(request, ledger.cancel_all(ids), "cancelled", "None of these is in progress.")
+            jobs.queue_unfinished()
+        case "trash":
+            _say(request, trash.trash(ids, request.user.pk), "moved to the trash", "These are in the trash already.")
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
+
+
+def _ids(named: list[str]) -> Iterator[UUID]:
+    """What is no id names nothing."""
+    for each in named:
+        with suppress(ValueError):
+            yield UUID(each)
+
+
+def _say(request: WorkspaceRequest, number: int, done: str, none: str) -> None:
+    if number:
+        messages.success(request, f"{counted(number, 'document')} {done}.")
+    else:
+        messages.info(request, f"Nothing changed. {none}")
+
+
+def _retry(ids: list[UUID]) -> int:
+    retried = ledger.retry_all(ids)
+    queueing.began(ids, timezone.now())
+    jobs.queue_unfinished()
+    return retried
+
+
+@require_POST
+@requires("upload")
+def queue_pause(request: WorkspaceRequest) -> HttpResponse:
+    queueing.pause()
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
+
+
+@require_POST
+@requires("upload")
+def queue_resume(request: WorkspaceRequest) -> HttpResponse:
+    queueing.resume()
+    jobs.queue_unfinished()
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
 
 
 def _upload_area(form: UploadForm) -> dict[str, object]:
@@ -112,6 +213,8 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     held = quotas.held()
     if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
         return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", refusal)])
+    if request.method == "POST" and not storage.has_room(least_size(request)):
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
     handler = EncryptingUploadHandler(request, held)
     request.upload_handlers = [handler]
     try:
@@ -121,8 +224,7 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        full = RefusedFile("", "There is no room left for files. Nothing was kept. Tell your administrator.")
-        return _refused(request, UploadForm(membership=request.membership), [full], status=507)
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
     finally:
         handler.clean_up()
 
@@ -332,12 +434,8 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
 @requires("upload")
 def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     get_object_or_404(visible_documents(request.membership), pk=document_id)
-    try:
-        ledger.retry(document_id)
-    except Refused as refused:
-        messages.error(request, str(refused))
-    else:
-        jobs.enqueue_ingest(document_id)
+    if not _retry([document_id]):
+        messages.error(request, "Only a document that failed for a passing reason, or was cancelled, can be retried.")
     return _back(request, document_id)
 
 
@@ -347,6 +445,7 @@ def document_cancel(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     get_object_or_404(visible_documents(request.membership), pk=document_id)
     if not ledger.cancel(document_id):
         messages.info(request, "The document had ended before it could be cancelled.")
+    jobs.queue_unfinished()
     return _back(request, document_id)
 
 
@@ -359,4 +458,4 @@ def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _known_query(query: str) -> str:
     given = QueryDict(query)
-    return urlencode({key: given[key] for key in ("collection", "state", "page") if given.get(key)})
+    return urlencode({key: given[key] for key in ("collection", "state", "reason", "page") if given.get(key)})
