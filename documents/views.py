@@ -326,7 +326,7 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
         stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
     about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
-    context = {**about, "stages": stages, "picture": _picture_address(request, shown, page)}
+    context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
     return render(request, "documents/document.html", context)
 
 
@@ -336,6 +336,11 @@ def _picture_address(request: WorkspaceRequest, shown: Document, page: PageView 
         return ""
     proof = pictures.proof_of_opening(shown, page.number, request.user.pk)
     return f"{reverse('document-picture', args=[shown.id, page.number])}?{urlencode({'opened': proof})}"
+
+
+def _place(shown: Document) -> int:
+    """In the queue, from 1; 0 where it is in none."""
+    return queueing.places([shown.id]).get(shown.id, 0) if shown.state == Document.State.QUEUED else 0
 
 
 @require_GET
@@ -360,7 +365,7 @@ def document_picture(request: WorkspaceRequest, document_id: UUID, number: int) 
 def document_status(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     """The state of one document while it is worked on; when it has ended, the page is loaded anew."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
-    response = render(request, "documents/_status.html", {"document": shown})
+    response = render(request, "documents/_status.html", {"document": shown, "place": _place(shown)})
     if not shown.is_unfinished:
         response.status_code = HTMX_STOP_POLLING
         response.headers["HX-Refresh"] = "true"

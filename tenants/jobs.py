@@ -48,9 +48,9 @@ def registered(name: str) -> Callable[..., Any]:
         raise PermissionError(f"{name} is not a registered task") from None
 
 
-def queues() -> list[Any]:
-    """All queues, in order of priority."""
-    return [django_rq.get_queue(name) for name in QUEUES]
+def queues(names: Sequence[str] = QUEUES) -> list[Any]:
+    """All queues, or those named, in order of priority."""
+    return [django_rq.get_queue(name) for name in names]
 
 
 # ---------------------------------------------------------------- putting jobs in

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import close_old_connections
 from django_rq.queues import DjangoRQ
 from redis.exceptions import RedisError
@@ -95,8 +96,8 @@ class TenantQueue(DjangoRQ):
 
 
 def new_worker(**more: Any) -> "HotWorker":
-    """A worker on all queues, in this process."""
-    listening = queues()
+    """A worker on the queues of WORKER_QUEUES, in this process."""
+    listening = queues(settings.WORKER_QUEUES)
     return HotWorker(
         listening,
         connection=listening[0].connection,

@@ -19,7 +19,8 @@ JOBS_AT_A_TIME = 20  # between two reports of progress
 def work_until(done: Callable[[], bool], *, report: Callable[[], None], comes_back: Callable[[], bool] = lambda: False) -> None:
     """Wait until `done()`, while a worker works; where none listens, do its work in this process.
 
-    `comes_back()` says whether something that is in no queue will be put there by itself. `report()` is called every two seconds. The connection's workspace is as before afterwards.
+    `comes_back()` says whether something that is in no queue will be put there by itself. `report()` is called every two
+    seconds. The connection's workspace is as before afterwards.
     """
     before = connection.tenant
     while not done():

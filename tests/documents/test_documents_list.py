@@ -80,7 +80,8 @@ def test_rows_are_asked_for_only_while_something_is_unfinished(
     assert "<html" not in rows.content.decode()
     with workspace(workspace_a):
         queueing.pause()
-        assert "every 10s" in client_viewer.get(address("documents/rows/")).content.decode()
+    assert "every 10s" in client_viewer.get(address("documents/rows/")).content.decode()
+    with workspace(workspace_a):
         queueing.resume()
         ledger.cancel(documents[2].id)
     ended = client_viewer.get(address("documents/rows/"))

@@ -58,7 +58,7 @@ def test_a_worker_that_works_through_a_long_queue_is_no_stall(
     assert run_jobs() == 1
     assert abs(int(cache.get(stalls.TAKEN)) - timezone.now().timestamp()) < 60
     with workspace(workspace_a):
-        jobs.enqueue("tests.tenants.test_stalls.nothing", job_id="waits for long")
+        jobs.enqueue("tests.tenants.test_stalls.nothing", job_id="waits-for-long")
     later(timedelta(days=1))
     assert stalls.stands_still_for()
     cache.set(stalls.TAKEN, int(stalls.timezone.now().timestamp()))
