@@ -37,7 +37,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset({State.QUEUED}),
 }
 FINAL = frozenset({State.READY, State.FAILED, State.CANCELLED})
-MAX_ATTEMPTS = 3  # starts without progress; a document that kills its worker as often is not tried again by itself
+MAX_ATTEMPTS = 3  # starts without progress; a document that kills its worker as often has to wait (reasons.WAITS)
 _PAGES_AT_ONCE = 500  # rows of an INSERT; PostgreSQL takes at most 65,535 parameters
 
 
@@ -47,11 +47,11 @@ class Stopped(Exception):
 
 @transaction.atomic
 def begin(document_id: UUID) -> Document | None:
-    """Take up a document, from where it was left. None when there is nothing to do: it is final or gone, or its time has
-    not come.
-    """
+    """Take up a document, from where it was left. None when there is nothing to do: it is final or gone, or waits."""
     document = _locked(document_id)
-    if document is None or State(document.state) in FINAL or (document.retry_at or timezone.now()) > timezone.now():
+    if document is None or State(document.state) in FINAL:
+        return None
+    if document.retry_at is not None and document.retry_at > timezone.now():
         return None
     _close([document_id], Stage.Outcome.INTERRUPTED)
     if document.attempts >= MAX_ATTEMPTS:
@@ -85,8 +85,8 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document.pages = len(extraction.pages)
     document.format = extraction.format
     document.detail = _unread(extraction)
-    document.attempts = 1
-    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts")
+    document.attempts, document.retries = 1, 0
+    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts", "retries")
     _close([document_id], Stage.Outcome.DONE, **tally(extraction))
     _open(document_id, Stage.Name.EMBED)
 
@@ -99,7 +99,7 @@ def planned(document_id: UUID, *, total: int, done: int) -> None:
 
 def advance(document_id: UUID, *, done: int) -> None:
     """Record a batch; to be called first in the batch's transaction, which then holds the row. Raises Stopped."""
-    _advance(document_id, chunks_done=F("chunks_done") + done, attempts=1)
+    _advance(document_id, chunks_done=F("chunks_done") + done, attempts=1, retries=0)
     Stage.objects.filter(document_id=document_id, ended_at=None).update(passages=F("passages") + done)
 
 

@@ -135,7 +135,7 @@ class Document(models.Model):
     chunks_total = models.PositiveIntegerField(default=0)
     chunks_done = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)  # starts without progress since
-    retries = models.PositiveSmallIntegerField(default=0, db_default=0)  # times it was queued again by itself, after it failed
+    retries = models.PositiveSmallIntegerField(default=0, db_default=0)  # times it was queued again by itself, since progress
     retry_at = models.DateTimeField(null=True)  # queued, but not to be begun before
     created_by_id = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

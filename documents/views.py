@@ -46,6 +46,7 @@ from tenants.requests import WorkspaceRequest
 from tenants.wording import counted
 
 PER_PAGE = 50
+AT_ONCE = 5000  # documents of a statement; PostgreSQL takes at most 65,535 parameters
 CANNOT_BE_READ = (
     "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
 )
@@ -143,16 +144,19 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
     else:
         found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
     ids = list(found.values_list("id", flat=True))
+    batches = [ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE)]
     match request.POST.get("do"):
         case _ if not ids:
             messages.error(request, "No document was chosen. Tick some in the list first.")
         case "retry":
-            _say(request, _retry(ids), "queued again", "None of these failed for a passing reason, or was cancelled.")
+            retried = sum(map(_retry, batches))
+            _say(request, retried, "queued again", "None of these failed for a passing reason, or was cancelled.")
         case "cancel":
-            _say(request, ledger.cancel_all(ids), "cancelled", "None of these is in progress.")
+            _say(request, sum(map(ledger.cancel_all, batches)), "cancelled", "None of these is in progress.")
             jobs.queue_unfinished()
         case "trash":
-            _say(request, trash.trash(ids, request.user.pk), "moved to the trash", "These are in the trash already.")
+            trashed = sum(trash.trash(batch, request.user.pk) for batch in batches)
+            _say(request, trashed, "moved to the trash", "These are in the trash already.")
     return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
 
 
@@ -171,9 +175,9 @@ def _say(request: WorkspaceRequest, number: int, done: str, none: str) -> None:
 
 
 def _retry(ids: list[UUID]) -> int:
-    retried = ledger.retry_all(ids)
-    queueing.began(ids, timezone.now())
-    jobs.queue_unfinished()
+    if retried := ledger.retry_all(ids):
+        queueing.began(ids, timezone.now())
+        jobs.queue_unfinished()
     return retried
 
 

@@ -15,7 +15,7 @@ from tenants.models import Alarm
 
 ALONE = timedelta(minutes=5)  # where no worker is alive: a restart is over by then
 BUSY = timedelta(hours=1)  # where one is: its job may be the largest text, which takes half of that
-TAKEN = "job taken"
+TAKEN = "job-taken"
 SUBJECT = "the queue of jobs"
 
 

@@ -54,6 +54,7 @@ class Site:
 
 def start(installation: Installation, supervisor: Supervisor, listener: socket.socket, steps: Steps, *, demo: bool) -> Site:
     """Everything above the services, in the order in which one part needs the other."""
+    workers = env.whole_number("WORKERS", 1, 1)
     if build.model_is_missing(installation):
         with steps.step("exporting the search model, once"):
             build.export_model(installation, supervisor)
@@ -68,7 +69,7 @@ def start(installation: Installation, supervisor: Supervisor, listener: socket.s
     with steps.step("web server"):
         supervisor.start(web(installation, listener, url))
     with steps.step("worker"):
-        for number in range(1, env.whole_number("WORKERS", 1, 1) + 1):
+        for number in range(1, workers + 1):
             supervisor.start(worker(installation, url, number))
     said: dict[str, Any] = {}
     if demo:
