@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, Min, Q, QuerySet
 from django.utils import timezone
 
 from documents.models import Document, Queue
@@ -19,7 +19,7 @@ from tenants.wording import counted
 
 THE_QUEUE = 1
 RATE_OVER = timedelta(minutes=5)  # long enough for a number that does not jump, short enough to follow other files
-LEAST_FOR_A_RATE = 3  # documents
+LEAST_FOR_A_RATE = timedelta(seconds=10)
 SHOWN_FOR = timedelta(hours=1)  # how a batch ended
 
 
@@ -59,6 +59,10 @@ class Batch:
     @property
     def unfinished(self) -> int:
         return self.total - self.done
+
+    @property
+    def cancelled(self) -> int:
+        return self.done - self.ready - self.failed
 
     @property
     def in_words(self) -> str:
@@ -101,16 +105,20 @@ def batch(documents: QuerySet[Document]) -> Batch:
     since = queue.began_at or now
     recent = max(since, now - RATE_OVER)
     unfinished, ended = Q(state__in=Document.UNFINISHED), Q(finished_at__gte=since)
+    worked = Q(state__in=[Document.State.READY, Document.State.FAILED])
     found = documents.aggregate(
         total=Count("pk", filter=unfinished | ended),
         done=Count("pk", filter=ended),
         ready=Count("pk", filter=ended & Q(state=Document.State.READY)),
         failed=Count("pk", filter=ended & Q(state=Document.State.FAILED)),
-        recent=Count("pk", filter=Q(finished_at__gte=recent) & ~Q(state=Document.State.CANCELLED)),
+        recent=Count("pk", filter=worked & Q(finished_at__gte=recent)),
+        first=Min("finished_at", filter=worked & Q(finished_at__gte=recent)),
         last=Max("finished_at", filter=ended),
     )
-    minutes = (now - recent) / timedelta(minutes=1)
-    rate = found["recent"] / minutes if found["recent"] >= LEAST_FOR_A_RATE and minutes and queue.paused_at is None else None
+    # From one end to the last: what was before, such as a pause, says nothing about the files.
+    took = now - found["first"] if found["first"] else timedelta(0)
+    tells = took >= LEAST_FOR_A_RATE and found["recent"] > 1 and queue.paused_at is None
+    rate = (found["recent"] - 1) / (took / timedelta(minutes=1)) if tells else None
     ended_at = found["last"] if found["total"] == found["done"] else None
     return Batch(found["total"], found["done"], found["ready"], found["failed"], rate, queue.paused_at, ended_at)
 

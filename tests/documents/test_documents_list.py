@@ -297,14 +297,17 @@ def test_a_batch_is_what_came_since_the_queue_was_empty() -> None:
         ledger.fail(document.id, Reason.DAMAGED)
     batch = queueing.batch(everything)
     assert (batch.done, batch.failed, batch.unfinished, batch.ended_at) == (4, 4, 4, None)
-    assert batch.per_minute is not None
-    assert batch.in_words.startswith("4 of 8 documents · ")
+    assert batch.per_minute is None, "too early to tell"
+    Document.objects.filter(pk=first.pk).update(finished_at=now - timedelta(seconds=20))
+    batch = queueing.batch(everything)
+    assert batch.per_minute == pytest.approx(9, abs=3), "three more in twenty seconds"
+    assert re.fullmatch(r"4 of 8 documents · \d+ a minute · (about 1 min|less than a minute)", batch.in_words)
     late = DocumentFactory()
     queueing.began([late.id], late.created_at)
     assert (queueing.batch(everything).done, queueing.batch(everything).total) == (4, 9), "it joins the batch"
     ledger.cancel_all([late.id, *(document.id for document in others)])
     batch = queueing.batch(everything)
-    assert (batch.done, batch.total, batch.is_recent) == (9, 9, True)
+    assert (batch.done, batch.total, batch.cancelled, batch.is_recent) == (9, 9, 5, True)
     ledger.retry(late.id)
     queueing.began([late.id], timezone.now())
     assert (queueing.batch(everything).done, queueing.batch(everything).total) == (0, 1), "the queue was empty: a new batch"

@@ -51,7 +51,7 @@ def test_a_queue_is_paused_trimmed_resumed_and_its_failures_retried(page: Page, 
     expect(page.get_by_text("3 documents cancelled.")).to_be_visible()
 
     page.get_by_role("button", name="Resume").click()
-    expect(rows).to_contain_text(f"{FILES} documents are done: {FILES - 3} ready")
+    expect(rows).to_contain_text(f"{FILES} documents are done: {FILES - 3} ready, 3 cancelled.")
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     done = "SELECT count(*) FROM documents_stage WHERE outcome = 'done' AND document_id = ANY(%s)"
     assert place.query(done, documents) == [(2 * (FILES - 3),)]
