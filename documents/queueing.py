@@ -115,7 +115,7 @@ def batch(documents: QuerySet[Document]) -> Batch:
         first=Min("finished_at", filter=worked & Q(finished_at__gte=recent)),
         last=Max("finished_at", filter=ended),
     )
-    # From one end to the last: what was before, such as a pause, says nothing about the files.
+    # Since the first of them ended: what was before, such as a pause, says nothing about the files.
     took = now - found["first"] if found["first"] else timedelta(0)
     tells = took >= LEAST_FOR_A_RATE and found["recent"] > 1 and queue.paused_at is None
     rate = (found["recent"] - 1) / (took / timedelta(minutes=1)) if tells else None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections
@@ -49,7 +50,7 @@ class Kept:
 
 _kept = [Kept(keyring.tenants, keyring.forget)]
 _report: Callable[[], object] = dict
-_watches: list[Callable[[], object]] = []
+_watches: list[Callable[[], Any]] = []
 
 _in_use: Counter[UUID] = Counter()
 _in_use_lock = threading.Lock()
@@ -68,8 +69,8 @@ def reports(report: Callable[[], object]) -> None:
     _report = report
 
 
-def watches(function: Callable[[], object]) -> Callable[[], object]:
-    """In each process, have `function` called once a minute, outside of workspaces."""
+def watches(function: Callable[[], Any]) -> Callable[[], Any]:
+    """In each process, have `function` called once a minute, outside of workspaces, in a thread that may be kept waiting."""
     _watches.append(function)
     return function
 
@@ -121,7 +122,6 @@ class Presence:
         self.id, self.kind, self.host, self.pid = uuid.uuid4(), kind, socket.gethostname()[:100], os.getpid()
         self._answered: set[str] = set()
         self._beaten_at = 0.0
-        self._watched_at = time.monotonic()
 
     def listen(self, over: threading.Event) -> None:
         """Until the end of the process; what fails is tried again at the next look."""
@@ -144,10 +144,6 @@ class Presence:
             found = witness.record(name)
             if found and found["freeze"] not in self._answered and not is_in_use(UUID(name.rpartition("/")[2])):
                 self._answer(found["freeze"])
-        if time.monotonic() - self._watched_at > WATCH_SECONDS:
-            self._watched_at = time.monotonic()
-            for watch in _watches:
-                watch()
 
     def leave(self) -> None:
         """It ends in order: nobody has to wait for its answer."""
@@ -173,6 +169,23 @@ class Presence:
         Process.objects.filter(seen_at__lt=timezone.now() - FORGOTTEN).delete()
 
 
+def watch() -> None:
+    """What is registered, once. The connection is closed after it: a process needs none for this in between."""
+    for function in _watches:
+        try:
+            connection.set_schema_to_public()
+            function()
+        except Exception as error:
+            logger.warning("%s: %s", function.__qualname__, describe_exception(error))
+        finally:
+            connection.close()
+
+
+def _watch_until(over: threading.Event) -> None:
+    while not over.wait(WATCH_SECONDS):
+        watch()
+
+
 def start(kind: str) -> Callable[[], None]:
     """`kind`: "web" or "worker". Call it once in each process, after the fork. Returns what ends it; the process' end does."""
     presence, over = Presence(kind), threading.Event()
@@ -180,6 +193,7 @@ def start(kind: str) -> Callable[[], None]:
         presence._beat()
     thread = threading.Thread(target=presence.listen, args=(over,), daemon=True, name="freeze")
     thread.start()
+    threading.Thread(target=_watch_until, args=(over,), daemon=True, name="watch").start()
 
     def end() -> None:
         over.set()

@@ -68,20 +68,17 @@ def test_a_worker_that_works_through_a_long_queue_is_no_stall(
 def test_every_process_looks_and_the_alarm_settles_itself(
     waiting: None, later: Callable[[timedelta], None], run_jobs: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = presence.Presence("web")
-    process.look()
-    assert not Alarm.objects.exists(), "once a minute is enough"
+    presence.watch()
+    assert not Alarm.objects.exists()
     later(timedelta(hours=2))
     for _ in range(2):
-        process._watched_at -= presence.WATCH_SECONDS + 1
-        process.look()
+        presence.watch()
     alarm = Alarm.objects.get()
     assert (alarm.kind, alarm.times, alarm.settled_at) == (Alarm.Kind.QUEUE, 2, None)
     found = doctor.queue()
     assert (found.state, found.detail) == ("repair", "1 job waiting, and none was taken for 120 minutes.")
     monkeypatch.undo()
     run_jobs()
-    process._watched_at -= presence.WATCH_SECONDS + 1
-    process.look()
+    presence.watch()
     assert Alarm.objects.get().settled_because == "Jobs are taken again."
     assert doctor.queue().state == "ok"
