@@ -19,7 +19,7 @@ from django.utils import timezone
 from redis.exceptions import RedisError
 
 from documents import quotas, storage
-from documents.models import Collection, Document, Page, Value
+from documents.models import Collection, Document, Page, Stage, Value
 from search import indexing
 from search.pool import pool
 from tenants import erasures, jobs, receipts, witness
@@ -58,6 +58,7 @@ class _Gone:
     bytes: int = 0
     pages: int = 0
     values: int = 0
+    stages: int = 0
     search: indexing.Removed = field(default_factory=indexing.Removed)
 
     def counts(self) -> dict[str, int]:
@@ -67,6 +68,7 @@ class _Gone:
             "files": len(self.files),
             "pages": self.pages,
             "metadata values": self.values,
+            "stages of work": self.stages,
             "passages": self.search.passages,
             "vectors": self.search.vectors,
             "term entries": self.search.terms,
@@ -235,6 +237,8 @@ def _remove(ids: Iterable[UUID]) -> _Gone:
             gone.pages += cursor.rowcount
             cursor.execute("DELETE FROM documents_value WHERE document_id = ANY(%s)", [batch])
             gone.values += cursor.rowcount
+            cursor.execute("DELETE FROM documents_stage WHERE document_id = ANY(%s)", [batch])
+            gone.stages += cursor.rowcount
             cursor.execute("DELETE FROM documents_document WHERE id = ANY(%s)", [batch])
     quotas.give_back(len(sizes), sum(sizes))  # last, as everywhere: whoever holds this row waits for no other
     return gone
@@ -311,13 +315,14 @@ def _forget_jobs(ids: list[UUID]) -> int:
 
 def _left(ids: list[UUID], files: list[str]) -> dict[str, int]:
     """What can still be found of these documents."""
-    names = ("documents", "pages", "metadata values", "passages", "vectors", "term entries", "filter entries")
+    names = ("documents", "pages", "metadata values", "stages of work", "passages", "vectors", "term entries", "filter entries")
     found = dict.fromkeys(names, 0)
     for batch in _batches(ids):
         search = indexing.count(batch)
         found["documents"] += Document.objects.filter(pk__in=batch).count()
         found["pages"] += Page.objects.filter(document_id__in=batch).count()
         found["metadata values"] += Value.objects.filter(document_id__in=batch).count()
+        found["stages of work"] += Stage.objects.filter(document_id__in=batch).count()
         found["passages"] += search.passages
         found["vectors"] += search.vectors
         found["term entries"] += search.terms

@@ -7,13 +7,15 @@ from django.db.models import Count, F, Min, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from documents.models import Document, Page
+from documents import queueing
+from documents.models import Document, Page, Stage
 from search import indexes, indexing
 from search.models import Chunk, Run, Terms
 from tenants import stats
 from tenants.models import WorkspaceStats
 
 State = Document.State
+MOVES_WITHIN = timedelta(minutes=45)  # less than tenants.stats.STUCK_AFTER, more than the largest text takes
 INDEX_AT_LEAST_EVERY = timedelta(hours=1)  # a gap can come by itself, without a change of what may be found
 
 
@@ -32,7 +34,7 @@ def count(known: WorkspaceStats) -> dict[str, Any]:
 
 def _documents() -> dict[str, Any]:
     unfinished = Q(state__in=Document.UNFINISHED)
-    return Document.objects.filter(collection__is_canary=False).aggregate(
+    counted = Document.objects.filter(collection__is_canary=False).aggregate(
         documents=Count("pk"),
         ready=Count("pk", filter=Q(state=State.READY, trashed_at=None)),
         failed=Count("pk", filter=Q(state=State.FAILED, trashed_at=None)),
@@ -40,6 +42,9 @@ def _documents() -> dict[str, Any]:
         oldest_unfinished_at=Min("created_at", filter=unfinished),
         bytes=Coalesce(Sum("size"), 0),
     )
+    # Whoever paused it knows that it waits, and a long queue that moves is not stuck.
+    moves = Stage.objects.filter(ended_at__gt=timezone.now() - MOVES_WITHIN).exists()
+    return counted | {"oldest_unfinished_at": None} if moves or queueing.is_paused() else counted
 
 
 def _index() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from documents.access import Candidate, visible_by_name, visible_collections
 from documents.describing import Described, Invalid, read_values
 from documents.fields import NAME_CHARACTERS, fields_of_visible, same_name
 from documents.models import Collection, Document, Field
+from documents.reasons import Reason
 from documents.receiving import COLLECTION_CHARACTERS, DEFAULT_COLLECTION, collection_open_to
 from search.filters import DayInput
 from tenants.errors import Refused
@@ -35,6 +36,7 @@ class FilterForm(forms.Form):
 
     collection = forms.ChoiceField(required=False)
     state = forms.ChoiceField(required=False, choices=STATES)
+    reason = forms.ChoiceField(required=False, choices=[(reason.value, "") for reason in Reason])  # led to, not chosen
 
     def __init__(self, *args: Any, collections: dict[UUID, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +53,8 @@ class FilterForm(forms.Form):
             found["collection_id"] = collection
         if state := self.cleaned_data.get("state"):
             found["state__in"] = Document.UNFINISHED if state == IN_PROGRESS else [state]
+        if reason := self.cleaned_data.get("reason"):
+            found["reason"] = reason
         return found
 
 

@@ -14,8 +14,9 @@ from itertools import islice
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, transaction
+from redis.exceptions import RedisError
 
-from documents import ledger, storage
+from documents import ledger, queueing, storage
 from documents.chunking import Chunker
 from documents.extraction.pages import Extraction
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
@@ -38,24 +39,25 @@ HEADED = frozenset({"markdown", "docx", "html", "epub"})  # formats whose text h
 _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
 
 
-def ingest(document_id: UUID) -> None:
-    """Bring a document to an end: ready, or failed with its reason. Does nothing when another worker has it.
+def ingest(document_id: UUID) -> bool:
+    """Bring a document to an end: ready, or failed with its reason; or back into the queue for later, when it can heal.
 
-    Raises only when the database or a key is away; the document is then queued again by the sweeper.
+    False when it was left alone, since another worker has it, the queue is paused or a key is away: what waits behind it
+    would fare no better now. Raises only when the database or a key goes away; the sweeper then queues the document again.
     """
     with alone_with(document_id) as alone:
-        if not alone or not _has_keys(document_id):
-            return
+        if not alone or queueing.is_paused() or not _has_keys(document_id):
+            return False
         document = ledger.begin(document_id)
         if document is None:
-            return
+            return True
         try:
             if document.state == Document.State.EXTRACTING:
                 ledger.extracted(document_id, _extract(document))
             _embed(document_id, headed=_is_headed(document_id))
             ledger.finish(document_id)
         except ledger.Stopped:
-            return
+            pass
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
             ledger.fail(document_id, unreadable.reason)
@@ -64,7 +66,9 @@ def ingest(document_id: UUID) -> None:
         except Exception as error:
             reference = secrets.token_hex(4)
             logger.error("document %s, reference %s: %s", document_id, reference, describe_exception(error))
-            ledger.fail(document_id, Reason.INTERNAL, f"Reference {reference}.")
+            reason = Reason.OUTAGE if isinstance(error, OSError | RedisError) else Reason.INTERNAL
+            ledger.fail(document_id, reason, f"Reference {reference}.")
+        return True
 
 
 def _has_keys(document_id: UUID) -> bool:

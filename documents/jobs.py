@@ -1,13 +1,19 @@
 """The background jobs of documents, and what brings back the ones that were lost. Holds no logic of its own."""
 
+import logging
 from contextlib import suppress
 from uuid import UUID
 
-from documents import access, erasing, ingestion, quotas, storage, trash
+from redis.exceptions import RedisError
+
+from documents import access, erasing, ingestion, queueing, quotas, storage, trash
 from documents.models import Document
 from tenants import jobs
 from tenants.errors import Refused
+from tenants.privacy import describe_exception
 from tenants.sweeping import every, sweeper
+
+logger = logging.getLogger(__name__)
 
 INGEST_SECONDS = 12 * 3600  # a limit for the hung; 64 MB of text take about half an hour
 ORPHAN_SECONDS = 3600
@@ -17,7 +23,8 @@ EXPIRED_SECONDS = 3600
 
 @jobs.task
 def ingest(document_id: str) -> None:
-    ingestion.ingest(UUID(document_id))
+    if ingestion.ingest(UUID(document_id)):
+        queue_unfinished(ended=UUID(document_id))
 
 
 def enqueue_ingest(document_id: UUID) -> None:
@@ -31,12 +38,25 @@ def enqueue_ingest(document_id: UUID) -> None:
     )
 
 
-def queue_unfinished() -> int:
-    """Queue again every document that is not final and that no worker has: the database is the truth, Redis may forget."""
-    unfinished = Document.objects.filter(state__in=Document.UNFINISHED).order_by("created_at")
-    waiting = list(unfinished.values_list("id", flat=True))
-    held = jobs.held("ingest")  # after the rows: what is uploaded in between is not queued twice
-    lost = [document_id for document_id in waiting if _job_id(document_id) not in held]
+def queue_unfinished(*, ended: UUID | None = None) -> int:
+    """Queue the oldest documents that are not final and that no worker has, as many as are missing from the workspace's
+    share of the queue; how many they were. `ended`: the one whose job asks, which needs its place no more.
+
+    The rest wait in the database, which is the truth: a workspace with ten thousand files has no more jobs in the queue than
+    one with three, each that ends is followed by one at the queue's end, and so the workspaces take turns. What Redis
+    forgets comes back with the next upload or sweep; without Redis it waits.
+    """
+    if queueing.is_paused():
+        return 0
+    try:
+        share = 1 + max(1, jobs.workers())  # work for every worker, and one more, so that none waits for the next
+        waiting = queueing.oldest(share)
+        held = jobs.held("ingest")  # after the rows: what is uploaded in between is not queued twice
+    except RedisError as error:
+        logger.warning("documents wait for the sweeper: %s", describe_exception(error))
+        return 0
+    free = share - len(held - {_job_id(ended)} if ended else held)
+    lost = [document_id for document_id in waiting if _job_id(document_id) not in held][: max(0, free)]
     for document_id in lost:
         enqueue_ingest(document_id)
     return len(lost)

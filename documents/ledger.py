@@ -1,35 +1,43 @@
 """The states of a document: which follow which, and the only functions that change them.
 
-Every upload ends ready, failed with a reason, or cancelled. The row is locked while its state changes, so whoever
-works on a document notices before its next commit that it was cancelled or deleted. Knows no file and no model.
+Every upload ends ready, failed with a reason, or cancelled; what can heal is queued again a few times before it fails. The
+row is locked while its state changes, so whoever works on a document notices before its next commit that it was cancelled
+or deleted. Each run of a stage is written down in the transaction that begins or ends it. Knows no file and no model.
 """
 
+import os
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
 from uuid import UUID
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
+from django.db.models import F, Q
 from django.utils import timezone
 
 from documents.describing import searchable
 from documents.extraction.pages import Extraction
-from documents.models import Document, Page
-from documents.reasons import Reason
+from documents.models import Document, Page, Stage
+from documents.reasons import HEALS, RETRYABLE, WAITS, Reason
 from search import indexing
+from tenants.audit.events import Event
+from tenants.audit.recording import record
 from tenants.errors import Refused
 from tenants.schemas import is_still_open
 
 State = Document.State
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
-    State.EXTRACTING: frozenset({State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
-    State.EMBEDDING: frozenset({State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
+    State.EXTRACTING: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
+    State.EMBEDDING: frozenset({State.QUEUED, State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
     State.READY: frozenset(),
     State.FAILED: frozenset({State.QUEUED}),
     State.CANCELLED: frozenset({State.QUEUED}),
 }
 FINAL = frozenset({State.READY, State.FAILED, State.CANCELLED})
-MAX_ATTEMPTS = 3  # starts without progress; a document that kills its worker as often is not tried again by itself
+MAX_ATTEMPTS = 3  # starts without progress; a document that kills its worker as often has to wait (reasons.WAITS)
 _PAGES_AT_ONCE = 500  # rows of an INSERT; PostgreSQL takes at most 65,535 parameters
 
 
@@ -39,16 +47,21 @@ class Stopped(Exception):
 
 @transaction.atomic
 def begin(document_id: UUID) -> Document | None:
-    """Take up a document, from where it was left. None when there is nothing to do: it is final or gone."""
+    """Take up a document, from where it was left. None when there is nothing to do: it is final or gone, or waits."""
     document = _locked(document_id)
     if document is None or State(document.state) in FINAL:
         return None
+    if document.retry_at is not None and document.retry_at > timezone.now():
+        return None
+    _close([document_id], Stage.Outcome.INTERRUPTED)
     if document.attempts >= MAX_ATTEMPTS:
-        _end(document, State.FAILED, Reason.INTERRUPTED)
+        _fail(document, Reason.INTERRUPTED)
         return None
     document.attempts += 1
+    document.retry_at = None
     document.started_at = document.started_at or timezone.now()
-    _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, "attempts", "started_at")
+    _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, "attempts", "retry_at", "started_at")
+    _open(document_id, Stage.Name.EMBED if document.pages else Stage.Name.EXTRACT)
     return document
 
 
@@ -72,8 +85,10 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document.pages = len(extraction.pages)
     document.format = extraction.format
     document.detail = _unread(extraction)
-    document.attempts = 1
-    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts")
+    document.attempts, document.retries = 1, 0
+    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts", "retries")
+    _close([document_id], Stage.Outcome.DONE, **tally(extraction))
+    _open(document_id, Stage.Name.EMBED)
 
 
 @transaction.atomic
@@ -84,7 +99,8 @@ def planned(document_id: UUID, *, total: int, done: int) -> None:
 
 def advance(document_id: UUID, *, done: int) -> None:
     """Record a batch; to be called first in the batch's transaction, which then holds the row. Raises Stopped."""
-    _advance(document_id, chunks_done=F("chunks_done") + done, attempts=1)
+    _advance(document_id, chunks_done=F("chunks_done") + done, attempts=1, retries=0)
+    Stage.objects.filter(document_id=document_id, ended_at=None).update(passages=F("passages") + done)
 
 
 def still_working(document_id: UUID) -> None:
@@ -99,44 +115,95 @@ def finish(document_id: UUID) -> None:
     """Ready: from here on it is found. Raises Stopped."""
     document = _working(document_id, State.EMBEDDING)
     indexing.publish(document_id, document.collection_id, searchable([document_id])[document_id])
+    _close([document_id], Stage.Outcome.DONE)
     _end(document, State.READY)
 
 
 @transaction.atomic
 def fail(document_id: UUID, reason: Reason, detail: str = "") -> None:
-    """End with a reason, unless somebody ended it before."""
+    """End with a reason, unless somebody ended it before; what can heal is queued again, for later."""
     document = _locked(document_id)
     if document is not None and State(document.state) not in FINAL:
-        document.detail = detail
-        _end(document, State.FAILED, reason, "detail")
+        _close([document_id], Stage.Outcome.FAILED, reason=reason)
+        _fail(document, reason, detail)
 
 
-@transaction.atomic
 def cancel(document_id: UUID) -> bool:
     """Stop and forget what was done so far; the file is kept. False when it had ended before."""
-    document = _locked(document_id)
-    if document is None or State(document.state) in FINAL:
-        return False
-    indexing.remove([document_id])
-    Page.objects.filter(document_id=document_id).delete()
-    document.pages = document.chunks_total = document.chunks_done = 0
-    _end(document, State.CANCELLED, None, "pages", "chunks_total", "chunks_done")
-    return True
+    return bool(cancel_all([document_id]))
 
 
 @transaction.atomic
+def cancel_all(document_ids: Iterable[UUID]) -> int:
+    """Cancel those of them that have not ended; how many there were."""
+    return _note(Event.CANCELLED, stop_all(document_ids))
+
+
+@transaction.atomic
+def stop_all(document_ids: Iterable[UUID]) -> list[UUID]:
+    """Cancel as a part of something else, which is what the log tells of. Returns those that had not ended."""
+    found = _locked_all(document_ids, state__in=Document.UNFINISHED)
+    indexing.remove(found)
+    Page.objects.filter(document_id__in=found).delete()
+    _close(found, Stage.Outcome.CANCELLED)
+    forgotten = {"pages": 0, "chunks_total": 0, "chunks_done": 0, "retry_at": None}
+    _enter_all(found, State.CANCELLED, finished_at=timezone.now(), **forgotten)
+    return found
+
+
 def retry(document_id: UUID) -> None:
     """Queue again what failed or was cancelled; it continues with the stage that failed. Raises Refused."""
-    document = _locked(document_id)
-    if document is None or document.trashed_at is not None or not document.can_be_retried:
+    if not retry_all([document_id]):
         raise Refused("Only a document that failed for a passing reason, or was cancelled, can be retried.")
-    document.reason, document.detail, document.attempts = "", "", 0
-    document.started_at = document.finished_at = None
-    _enter(document, State.QUEUED, "reason", "detail", "attempts", "started_at", "finished_at")
+
+
+@transaction.atomic
+def retry_all(document_ids: Iterable[UUID]) -> int:
+    """Queue again those of them that can be; how many there were."""
+    again = Q(state=State.CANCELLED) | Q(state=State.FAILED, reason__in=RETRYABLE)
+    found = _locked_all(document_ids, again, trashed_at=None)
+    write = Document._meta.get_field("detail").writer()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE documents_document SET detail = empty.detail "
+            "FROM unnest(%s::uuid[], %s::bytea[]) AS empty (id, detail) WHERE documents_document.id = empty.id",
+            [found, [write(pk, "") for pk in found]],
+        )
+    fresh = {"reason": "", "attempts": 0, "retries": 0, "started_at": None, "finished_at": None}
+    _enter_all(found, State.QUEUED, **fresh)
+    return _note(Event.RETRIED, found)
+
+
+def tally(extraction: Extraction) -> dict[str, int]:
+    """What became of the pages, each counted once, as columns of Stage: their numbers add up to `pages`."""
+    unread = frozenset(extraction.unread)
+    became = Counter(
+        "pages_failed" if page.number in unread else "pages_extracted" if page.text.strip() else "pages_empty"
+        for page in extraction.pages
+    )
+    return {"pages": len(extraction.pages), **became}
+
+
+def _open(document_id: UUID, name: Stage.Name) -> None:
+    attempt = Stage.objects.filter(document_id=document_id, name=name).count() + 1
+    worker = f"{socket.gethostname()[:80]}:{os.getpid()}"
+    Stage.objects.create(document_id=document_id, name=name, attempt=attempt, worker=worker)
+
+
+def _close(document_ids: Iterable[UUID], outcome: Stage.Outcome, **columns: object) -> None:
+    """End the runs of these documents that nobody has ended yet."""
+    running = Stage.objects.filter(document_id__in=document_ids, ended_at=None)
+    running.update(ended_at=timezone.now(), outcome=outcome, **columns)
 
 
 def _locked(document_id: UUID) -> Document | None:
     return Document.objects.select_for_update().filter(pk=document_id).first()
+
+
+def _locked_all(document_ids: Iterable[UUID], *conditions: Q, **more: object) -> list[UUID]:
+    """Those of them that are so, in the order in which everybody locks rows."""
+    rows = Document.objects.select_for_update(of=("self",)).filter(*conditions, pk__in=list(document_ids), **more)
+    return list(rows.order_by("pk").values_list("pk", flat=True))
 
 
 def _still_open() -> None:
@@ -164,6 +231,31 @@ def _enter(document: Document, state: State, *fields: str) -> None:
         raise ValueError(f"a document does not go from {document.state} to {state}")
     document.state = state
     document.save(update_fields=["state", *fields])
+
+
+def _enter_all(document_ids: list[UUID], state: State, **columns: object) -> None:
+    """The same for many that are locked."""
+    allowed = [before for before, after in TRANSITIONS.items() if state in after]
+    Document.objects.filter(pk__in=document_ids, state__in=allowed).update(state=state, **columns)
+
+
+def _note(event: Event, document_ids: list[UUID]) -> int:
+    """One entry for all of them, last: it locks the log until the transaction ends."""
+    if document_ids:
+        only = str(document_ids[0]) if len(document_ids) == 1 else None
+        record(event, document=only, documents=len(document_ids))
+    return len(document_ids)
+
+
+def _fail(document: Document, reason: Reason, detail: str = "") -> None:
+    if reason in HEALS and document.retries < len(WAITS):
+        document.retry_at = timezone.now() + timedelta(seconds=WAITS[document.retries])
+        document.retries += 1
+        document.attempts = min(document.attempts, MAX_ATTEMPTS - 1)  # what killed its workers gets one more
+        _enter(document, State.QUEUED, "retry_at", "retries", "attempts")
+        return
+    document.detail = detail
+    _end(document, State.FAILED, reason, "detail")
 
 
 def _end(document: Document, state: State, reason: Reason | None = None, *fields: str) -> None:

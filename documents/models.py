@@ -6,7 +6,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
-from documents.reasons import RETRYABLE, SENTENCES, Reason
+from documents.reasons import RETRYABLE, SENTENCES, WAITS, Reason
 from tenants.fields import EncryptedTextField
 
 
@@ -96,6 +96,17 @@ class Usage(models.Model):
         return f"{self.documents} documents"
 
 
+class Queue(models.Model):
+    """The workspace's queue as a whole: row 1, made with the first document that waits."""
+
+    id = models.IntegerField(primary_key=True)
+    began_at = models.DateTimeField(null=True)  # when it last was empty and something came: the batch that is shown
+    paused_at = models.DateTimeField(null=True)  # since then nothing is begun
+
+    def __str__(self) -> str:
+        return f"queue since {self.began_at}"
+
+
 class Document(models.Model):
     """An uploaded file and how far it has come. State changes go through `ledger` alone."""
 
@@ -124,6 +135,8 @@ class Document(models.Model):
     chunks_total = models.PositiveIntegerField(default=0)
     chunks_done = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)  # starts without progress since
+    retries = models.PositiveSmallIntegerField(default=0, db_default=0)  # times it was queued again by itself, since progress
+    retry_at = models.DateTimeField(null=True)  # queued, but not to be begun before
     created_by_id = models.BigIntegerField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     started_at = models.DateTimeField(null=True)
@@ -162,6 +175,11 @@ class Document(models.Model):
         return self.state in self.UNFINISHED
 
     @property
+    def tries(self) -> str:
+        """Which try it waits for, when it failed and is tried again by itself: "2 of 3"."""
+        return f"{self.retries + 1} of {len(WAITS) + 1}"
+
+    @property
     def can_be_retried(self) -> bool:
         return self.state == self.State.CANCELLED or (self.state == self.State.FAILED and self.reason in RETRYABLE)
 
@@ -173,6 +191,71 @@ class Document(models.Model):
     @property
     def what_to_do(self) -> str:
         return SENTENCES[Reason(self.reason)][1] if self.reason else ""
+
+
+class Stage(models.Model):
+    """One run of one stage of the work on a document. Rows are written by `ledger` alone, with the state they belong to."""
+
+    class Name(models.TextChoices):
+        EXTRACT = "extract", "Reading the file"
+        EMBED = "embed", "Embedding passages"
+
+    class Outcome(models.TextChoices):
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+        INTERRUPTED = "interrupted", "Cut off"  # its worker ended; seen by the next that took it up
+
+    # The migration makes the constraint, as ON DELETE CASCADE: an earlier version erases documents without knowing of this.
+    document = models.ForeignKey(Document, models.CASCADE, related_name="stages", db_constraint=False)
+    name = models.CharField(max_length=10, choices=Name)
+    attempt = models.PositiveIntegerField()  # of this document at this stage, from 1
+    worker = models.CharField(max_length=100)  # host:process id
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True)  # null: it runs, or its worker is gone and nobody has noticed yet
+    outcome = models.CharField(max_length=12, choices=Outcome, default="", blank=True)
+    reason = models.CharField(max_length=20, default="", blank=True)  # a reasons.Reason; empty unless failed
+    # Of a reading that is done, every page once:
+    pages = models.PositiveIntegerField(default=0)
+    pages_extracted = models.PositiveIntegerField(default=0)
+    pages_ocr = models.PositiveIntegerField(default=0)  # whose text was recognized in a picture
+    pages_empty = models.PositiveIntegerField(default=0)
+    pages_failed = models.PositiveIntegerField(default=0)
+    passages = models.PositiveIntegerField(default=0)  # embedded by this run
+
+    class Meta:
+        ordering: ClassVar[list[str]] = ["id"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["document"], condition=models.Q(ended_at=None), name="stage_one_at_a_time"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    pages=models.F("pages_extracted")
+                    + models.F("pages_ocr")
+                    + models.F("pages_empty")
+                    + models.F("pages_failed")
+                ),
+                name="stage_every_page_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.document_id}, attempt {self.attempt}"
+
+    @property
+    def what_happened(self) -> str:
+        """The sentence of the reason; empty unless failed."""
+        return SENTENCES[Reason(self.reason)][0] if self.reason else ""
+
+    @property
+    def pages_in_words(self) -> str:
+        """What became of the pages: "12 read, 1 without text"."""
+        became = {
+            "read": self.pages_extracted,
+            "recognized in pictures": self.pages_ocr,
+            "without text": self.pages_empty,
+            "could not be read": self.pages_failed,
+        }
+        return ", ".join(f"{number:,} {words}" for words, number in became.items() if number)
 
 
 class Page(models.Model):

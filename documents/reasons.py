@@ -24,6 +24,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     INTERRUPTED = "interrupted"
     NO_SANDBOX = "no_sandbox"
+    OUTAGE = "outage"
     INTERNAL = "internal"
 
 
@@ -81,6 +82,10 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "This server cannot isolate the reading of documents, so it reads none.",
         "Tell your administrator; retry when the server is repaired. The file is kept.",
     ),
+    Reason.OUTAGE: (
+        "A part of the server did not answer while this document was worked on: its disk or its queue.",
+        "Retry; if it happens again, give your administrator the reference number. The file is kept.",
+    ),
     Reason.INTERNAL: (
         "Cloister made a mistake while working on this document.",
         "Retry; if it happens again, give your administrator the reference number.",
@@ -88,7 +93,12 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
 }
 
 # Worth a second try with the same bytes; for the others only a different file helps.
-RETRYABLE = frozenset({Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.INTERNAL})
+RETRYABLE = frozenset({
+    Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE, Reason.INTERNAL,
+})  # fmt: skip
+# What passes by itself, since it is not about the file: Cloister tries again, after so many seconds each time.
+HEALS = frozenset({Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE})
+WAITS = (60, 600)
 
 
 class Unreadable(Exception):

@@ -2,11 +2,12 @@
 
 import unicodedata
 from collections.abc import Mapping
+from functools import partial
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 
-from documents import access, fields, jobs, quotas
+from documents import access, fields, jobs, queueing, quotas
 from documents.models import Collection, CollectionMember, Document, Value
 from documents.storage import StoredFile
 from tenants.audit.events import Event
@@ -57,7 +58,8 @@ def receive(
             if not collection.is_canary:
                 quotas.reserve(stored.size)  # last: whoever deletes locks the collection first and the usage last, too
                 record(Event.UPLOADED, document=str(document.id), bytes=stored.size)
-            jobs.enqueue_ingest(document.id)
+            transaction.on_commit(partial(queueing.began, [document.id], document.created_at))
+            transaction.on_commit(jobs.queue_unfinished)
     except IntegrityError:
         if Collection.objects.filter(pk=collection.pk).exists():
             raise

@@ -9,6 +9,7 @@ into the encryption, so a file put in another's place does not open.
 import contextlib
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ PART = ".part"
 ANEW = ".anew"
 ABANDONED_SECONDS = 6 * 3600  # an upload nobody has written to for this long is not coming back
 PIECES_BETWEEN_BREATHS = 16  # of a file encrypted anew: a megabyte
+FULL_BYTES = 1024**3  # with less left the disk is nearly full: two of the largest files
+KEPT_FREE_BYTES = 200 * 1024**2  # never filled with files
 
 
 class FileMissing(Exception):
@@ -185,6 +188,23 @@ def remove(stored_names: Iterable[str]) -> None:
         with contextlib.suppress(FileMissing):
             _path(name).unlink(missing_ok=True)
             drop_anew(name)
+
+
+def left() -> int:
+    """Bytes that are free where files go."""
+    place = Path(settings.FILES_DIR)
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def is_nearly_full() -> bool:
+    return left() < FULL_BYTES
+
+
+def has_room(size: int) -> bool:
+    """Whether `size` more bytes fit, and what a database on the same disk needs is left."""
+    return left() - size > KEPT_FREE_BYTES
 
 
 def is_there(stored_name: str) -> bool:

@@ -28,9 +28,7 @@ def trash(ids: Iterable[UUID], by_id: int | None) -> int:
     """
     rows = Document.objects.select_for_update().filter(pk__in=list(ids), trashed_at=None).order_by("pk")
     found = list(rows)
-    for document in found:
-        if document.is_unfinished:
-            ledger.cancel(document.id)
+    ledger.stop_all(document.id for document in found)
     indexing.unpublish(document.id for document in found)
     gone = [document.id for document in found]
     Document.objects.filter(pk__in=gone).update(trashed_at=timezone.now(), trashed_by_id=by_id)

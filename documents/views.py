@@ -1,6 +1,9 @@
 """The screens of documents. They translate between requests and the verbs of this app, and hold no logic of their own."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import urlencode
 from uuid import UUID
@@ -9,25 +12,26 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, jobs, ledger, pictures, quotas, ranges, sidecar, storage, trash
+from documents import access, jobs, ledger, pictures, queueing, quotas, ranges, sidecar, storage, trash
 from documents.access import visible_documents
 from documents.describing import Invalid, described
 from documents.forms import FilterForm, UploadForm
 from documents.models import Collection, Document
 from documents.reading import PageView, read_page
-from documents.reasons import READABLE
+from documents.reasons import READABLE, RETRYABLE, SENTENCES, Reason
 from documents.receiving import receive
 from documents.uploads import (
     SIDECAR_BYTES,
@@ -51,9 +55,11 @@ from tenants.requests import WorkspaceRequest
 from tenants.wording import counted
 
 PER_PAGE = 50
+AT_ONCE = 5000  # documents of a statement; PostgreSQL takes at most 65,535 parameters
 CANNOT_BE_READ = (
     "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
 )
+NO_ROOM = "There is no room left for files. Nothing was kept. Tell your administrator."
 
 # ---------------------------------------------------------------- the list
 
@@ -65,6 +71,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
     shown = _list(request, collections)
     if request.membership.can_upload:
         shown |= _upload_area(UploadForm(membership=request.membership, names=collections))
+        shown["disk_left"] = storage.left() if storage.is_nearly_full() else None
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
         shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
@@ -76,16 +83,21 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
 @requires("read")
 def documents_rows(request: WorkspaceRequest) -> HttpResponse:
     shown = _list(request, access.visible_by_name(request.membership))
-    return render(request, "documents/_rows.html", shown, status=200 if shown["unfinished"] else HTMX_STOP_POLLING)
+    batch = shown["batch"]
+    assert isinstance(batch, queueing.Batch)
+    return render(request, "documents/_rows.html", shown, status=200 if batch.unfinished else HTMX_STOP_POLLING)
 
 
 def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, object]:
     form = FilterForm(request.GET, collections=collections)
-    chosen = form.chosen()
-    found: QuerySet[Document] = visible_documents(request.membership).filter(**chosen)
-    unfinished = found.filter(state__in=Document.UNFINISHED).count()  # before the rows: what ends in between is asked for again
-    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    rows = [(document, collections.get(document.collection_id, "")) for document in page.object_list]
+    chosen, visible = form.chosen(), visible_documents(request.membership)
+    batch = queueing.batch(visible)  # before the rows: what ends in between is asked for again
+    failures = _failures(visible, form) if form.cleaned_data.get("state") in (None, "", Document.State.FAILED) else []
+    page: ListPage[Document] = Paginator(visible.filter(**chosen), PER_PAGE).get_page(request.GET.get("page"))
+    places = queueing.places([document.id for document in page.object_list if document.state == Document.State.QUEUED])
+    rows = [
+        (document, collections.get(document.collection_id, ""), places.get(document.id, 0)) for document in page.object_list
+    ]
     kept = {key: value for key, value in form.cleaned_data.items() if value}
     return {
         "filter_form": form,
@@ -94,10 +106,103 @@ def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, 
         "rows_query": urlencode({**kept, "page": page.number}),
         "page": page,
         "rows": rows,
-        "unfinished": unfinished,
-        "any_document": bool(rows) or visible_documents(request.membership).exists(),
+        "batch": batch,
+        "failures": failures,
+        "failed_total": sum(each.documents for each in failures),
+        "retryable_total": sum(each.documents for each in failures if each.can_be_retried),
+        "any_document": bool(rows) or visible.exists(),
         "collections_total": len(collections),
     }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Documents that failed for the same reason, and the query of the filter that shows them."""
+
+    what_happened: str
+    what_to_do: str
+    can_be_retried: bool
+    documents: int
+    query: str
+
+
+def _failures(visible: QuerySet[Document], form: FilterForm) -> list[Failure]:
+    """By reason, the most frequent first; of the collection that is filtered by."""
+    kept = {key: value for key, value in form.cleaned_data.items() if value and key == "collection"}
+    failed = visible.filter(state=Document.State.FAILED, **({"collection_id": kept["collection"]} if kept else {}))
+    counts = failed.order_by().values_list("reason").annotate(number=Count("pk")).order_by("-number", "reason")
+    return [
+        Failure(
+            *SENTENCES[Reason(reason)],
+            can_be_retried=reason in RETRYABLE,
+            documents=number,
+            query=urlencode({**kept, "state": Document.State.FAILED.value, "reason": reason}),
+        )
+        for reason, number in counts
+    ]
+
+
+@require_POST
+@requires("upload")
+def documents_act(request: WorkspaceRequest) -> HttpResponse:
+    """`do` retry, cancel or trash to each `document` named or, with `which=all`, to all of the filter in `query`."""
+    visible, query = visible_documents(request.membership), QueryDict(request.POST.get("query", ""))
+    if request.POST.get("which") == "all":
+        form = FilterForm(query, collections=access.visible_by_name(request.membership))
+        found = visible.filter(**form.chosen())
+    else:
+        found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
+    ids = list(found.values_list("id", flat=True))
+    batches = [ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE)]
+    match request.POST.get("do"):
+        case _ if not ids:
+            messages.error(request, "No document was chosen. Tick some in the list first.")
+        case "retry":
+            retried = sum(map(_retry, batches))
+            _say(request, retried, "queued again", "None of these failed for a passing reason, or was cancelled.")
+        case "cancel":
+            _say(request, sum(map(ledger.cancel_all, batches)), "cancelled", "None of these is in progress.")
+            jobs.queue_unfinished()
+        case "trash":
+            trashed = sum(trash.trash(batch, request.user.pk) for batch in batches)
+            _say(request, trashed, "moved to the trash", "These are in the trash already.")
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
+
+
+def _ids(named: list[str]) -> Iterator[UUID]:
+    """What is no id names nothing."""
+    for each in named:
+        with suppress(ValueError):
+            yield UUID(each)
+
+
+def _say(request: WorkspaceRequest, number: int, done: str, none: str) -> None:
+    if number:
+        messages.success(request, f"{counted(number, 'document')} {done}.")
+    else:
+        messages.info(request, f"Nothing changed. {none}")
+
+
+def _retry(ids: list[UUID]) -> int:
+    if retried := ledger.retry_all(ids):
+        queueing.began(ids, timezone.now())
+        jobs.queue_unfinished()
+    return retried
+
+
+@require_POST
+@requires("upload")
+def queue_pause(request: WorkspaceRequest) -> HttpResponse:
+    queueing.pause()
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
+
+
+@require_POST
+@requires("upload")
+def queue_resume(request: WorkspaceRequest) -> HttpResponse:
+    queueing.resume()
+    jobs.queue_unfinished()
+    return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
 
 
 def _upload_area(form: UploadForm) -> dict[str, object]:
@@ -121,6 +226,8 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     held = quotas.held()
     if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
         return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", refusal)])
+    if request.method == "POST" and not storage.has_room(least_size(request)):
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
     handler = EncryptingUploadHandler(request, held)
     along = SidecarHandler(request)
     request.upload_handlers = [along, handler]
@@ -131,8 +238,7 @@ def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        full = RefusedFile("", "There is no room left for files. Nothing was kept. Tell your administrator.")
-        return _refused(request, UploadForm(membership=request.membership), [full], status=507)
+        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
     finally:
         handler.clean_up()
 
@@ -256,12 +362,13 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     shown = get_object_or_404(visible_documents(request.membership).select_related("collection"), pk=document_id)
     number = request.GET.get("page", "1")
     page = read_page(shown, int(number) if number.isdecimal() and len(number) < 8 else 1, request.GET.get("passage", ""))
-    person = None
-    if shown.created_by_id and request.subscription is None:  # readers of a library learn of no member
-        person = Person.objects.filter(pk=shown.created_by_id).first()
+    person, stages = None, []
+    if request.subscription is None:  # readers of a library learn of no member, and of no machine
+        person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
+        stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
     about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
-    context = {**about, "picture": _picture_address(request, shown, page)}
+    context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
     return render(request, "documents/document.html", context)
 
 
@@ -271,6 +378,11 @@ def _picture_address(request: WorkspaceRequest, shown: Document, page: PageView 
         return ""
     proof = pictures.proof_of_opening(shown, page.number, request.user.pk)
     return f"{reverse('document-picture', args=[shown.id, page.number])}?{urlencode({'opened': proof})}"
+
+
+def _place(shown: Document) -> int:
+    """In the queue, from 1; 0 where it is in none."""
+    return queueing.places([shown.id]).get(shown.id, 0) if shown.state == Document.State.QUEUED else 0
 
 
 @require_GET
@@ -295,7 +407,7 @@ def document_picture(request: WorkspaceRequest, document_id: UUID, number: int) 
 def document_status(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     """The state of one document while it is worked on; when it has ended, the page is loaded anew."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
-    response = render(request, "documents/_status.html", {"document": shown})
+    response = render(request, "documents/_status.html", {"document": shown, "place": _place(shown)})
     if not shown.is_unfinished:
         response.status_code = HTMX_STOP_POLLING
         response.headers["HX-Refresh"] = "true"
@@ -369,12 +481,8 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
 @requires("upload")
 def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     get_object_or_404(visible_documents(request.membership), pk=document_id)
-    try:
-        ledger.retry(document_id)
-    except Refused as refused:
-        messages.error(request, str(refused))
-    else:
-        jobs.enqueue_ingest(document_id)
+    if not _retry([document_id]):
+        messages.error(request, "Only a document that failed for a passing reason, or was cancelled, can be retried.")
     return _back(request, document_id)
 
 
@@ -384,6 +492,7 @@ def document_cancel(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     get_object_or_404(visible_documents(request.membership), pk=document_id)
     if not ledger.cancel(document_id):
         messages.info(request, "The document had ended before it could be cancelled.")
+    jobs.queue_unfinished()
     return _back(request, document_id)
 
 
@@ -396,4 +505,4 @@ def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _known_query(query: str) -> str:
     given = QueryDict(query)
-    return urlencode({key: given[key] for key in ("collection", "state", "page") if given.get(key)})
+    return urlencode({key: given[key] for key in ("collection", "state", "reason", "page") if given.get(key)})

@@ -13,6 +13,7 @@ class TenantsConfig(AppConfig):
             roles,
             seals,
             second_factor,  # noqa: F401 - hears of second factors that are set up
+            stalls,  # noqa: F401 - has every process look at the queues
         )
 
         roles.connect(self)

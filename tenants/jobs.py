@@ -48,9 +48,9 @@ def registered(name: str) -> Callable[..., Any]:
         raise PermissionError(f"{name} is not a registered task") from None
 
 
-def queues() -> list[Any]:
-    """All queues, in order of priority."""
-    return [django_rq.get_queue(name) for name in QUEUES]
+def queues(names: Sequence[str] = QUEUES) -> list[Any]:
+    """All queues, or those named, in order of priority."""
+    return [django_rq.get_queue(name) for name in names]
 
 
 # ---------------------------------------------------------------- putting jobs in
@@ -198,6 +198,11 @@ def count_workspace(tenant: UUID) -> int:
     return sum(1 for _ in queues()[0].connection.scan_iter(match=f"rq:job:{job_key('', tenant)}*", count=1000))
 
 
+def workers() -> int:
+    """How many worker processes take jobs; one that was killed may count until its heartbeat is over."""
+    return int(Worker.count(connection=queues()[0].connection))
+
+
 def worker_is_alive(name: str | None) -> bool:
     """Whether the worker of that name lives, as far as can be told from here."""
     if not name:
@@ -214,3 +219,9 @@ def worker_is_alive(name: str | None) -> bool:
         except PermissionError:
             return True
     return True  # on another machine its heartbeat, which expires, is what we know
+
+
+def worker_is_listening() -> bool:
+    """Whether some worker process is alive, here or on another machine."""
+    names = (key.rpartition(":")[2] for key in Worker.all_keys(connection=queues()[0].connection))
+    return any(worker_is_alive(name) for name in names)

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import close_old_connections
 from django_rq.queues import DjangoRQ
-from rq import SimpleWorker, Worker
+from redis.exceptions import RedisError
+from rq import SimpleWorker
 from rq.exceptions import NoSuchJobError, StopRequested
 from rq.executions import Execution
 from rq.job import Job
 
-from tenants import alarms, seals
+from tenants import alarms, seals, stalls
 from tenants.context import NoTenant, workspace
 from tenants.database import connection
 from tenants.jobs import PUBLIC, queues, registered, worker_is_alive
@@ -94,8 +96,8 @@ class TenantQueue(DjangoRQ):
 
 
 def new_worker(**more: Any) -> "HotWorker":
-    """A worker on all queues, in this process."""
-    listening = queues()
+    """A worker on the queues of WORKER_QUEUES, in this process."""
+    listening = queues(settings.WORKER_QUEUES)
     return HotWorker(
         listening,
         connection=listening[0].connection,
@@ -105,12 +107,6 @@ def new_worker(**more: Any) -> "HotWorker":
         log_job_description=False,
         **more,
     )
-
-
-def worker_is_listening() -> bool:
-    """Whether some worker process is alive, here or on another machine."""
-    names = (key.rpartition(":")[2] for key in Worker.all_keys(connection=queues()[0].connection))
-    return any(worker_is_alive(name) for name in names)
 
 
 class HotWorker(SimpleWorker):
@@ -131,6 +127,7 @@ class HotWorker(SimpleWorker):
         super().heartbeat(timeout, pipeline)
 
     def execute_job(self, job: Job, queue: Any) -> None:
+        self._note_taken()
         execution = self.prepare_execution(job)
         stop = threading.Event()
         beat = threading.Thread(target=self._beat, args=(job, execution, stop), daemon=True, name="heartbeat")
@@ -141,6 +138,12 @@ class HotWorker(SimpleWorker):
             stop.set()
             beat.join()
             self.set_state("idle")
+
+    def _note_taken(self) -> None:
+        try:
+            stalls.note_taken()
+        except RedisError as error:
+            logger.warning("that a job was taken is not noted: %s", describe_exception(error))
 
     def _beat(self, job: Job, execution: Execution, stop: threading.Event) -> None:
         ttl = self.get_heartbeat_ttl(job)

@@ -8,6 +8,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from smtplib import SMTPException
 from typing import Literal
@@ -19,21 +20,22 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
+from documents.storage import FULL_BYTES
 from search.embeddings import EmbeddingModelMissing, embedder
 from tenants import logins, roles, schemas, seals
-from tenants.jobs import queues
+from tenants.jobs import queues, worker_is_listening
 from tenants.keys.drill import last_drill
 from tenants.keys.keyring import provider, wrap_binding
 from tenants.keys.messages import CHANGE_AT
 from tenants.keys.providers import KeyUnavailable, named
 from tenants.models import Alarm, Tenant, TenantKey
 from tenants.provisioning import missing_keys
+from tenants.stalls import stands_still_for
 from tenants.wording import counted
-from tenants.worker import worker_is_listening
 
 OLDEST_POSTGRESQL = 160000  # GRANT … WITH INHERIT FALSE, SET TRUE
 OLDEST_PGVECTOR = (0, 8)  # iterative scans
-FULL_BYTES, TIGHT_BYTES = 1024**3, 10 * 1024**3
+TIGHT_BYTES = 10 * 1024**3
 DEPTH = {
     "namespaces": "no empty network and mount namespaces",
     "landlock": "no Landlock",
@@ -152,6 +154,9 @@ def queue() -> Finding:
         detail = f"Redis does not answer: {_first_line(error)}"
         return Finding("redis", "repair", detail, "Start it, or correct REDIS_URL.")
     waiting = sum(len(each) for each in queues())
+    if still := stands_still_for():
+        detail = f"{counted(waiting, 'job')} waiting, and none was taken for {still // timedelta(minutes=1)} minutes."
+        return Finding("redis", "repair", detail, "Look into the worker's log, then start it again; nothing is lost.")
     return Finding("redis", "ok", f"Redis {version}, {waiting} jobs waiting")
 
 
@@ -225,7 +230,7 @@ def access() -> Finding:
     name = "access"
     try:
         old = seals.is_old()
-        opened = list(Alarm.objects.filter(settled_at=None))
+        opened = list(Alarm.objects.filter(settled_at=None).exclude(kind=Alarm.Kind.QUEUE))  # which `queue` tells of
     except DatabaseError:
         return Finding(name, "repair", "Unknown while the database does not answer.", "Repair the database first.")
     except KeyUnavailable as error:

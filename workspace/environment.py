@@ -61,6 +61,14 @@ def one_of(name: str, default: str, allowed: tuple[str, ...]) -> str:
     raise BadSetting(name, f"{value!r} is none of {', '.join(allowed)}.")
 
 
+def some_of(name: str, allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Some of the allowed words, in the order given; all of them where it is not set."""
+    words = tuple(word.strip() for word in text(name, ",".join(allowed)).split(",") if word.strip())
+    if not words or len(set(words)) < len(words) or not set(words) <= set(allowed):
+        raise BadSetting(name, f"{','.join(words)!r} must be some of {', '.join(allowed)}, each once, with commas.")
+    return words
+
+
 def web_address(name: str, default: str) -> str:
     """http(s)://host, without a slash at its end; empty only where that is the default."""
     value = text(name, default).rstrip("/")

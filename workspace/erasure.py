@@ -38,6 +38,7 @@ COUNTED = (
     ("bytes", "documents_usage", "coalesce(sum(bytes), 0)"),
     ("pages", "documents_page", "count(*)"),
     ("metadata values", "documents_value", "count(*)"),
+    ("stages of work", "documents_stage", "count(*)"),
     ("passages", "search_chunk", "count(*)"),
     ("vectors", "search_indexentry", "count(*)"),
     ("sealed vectors", "search_sealedvectors", "coalesce(sum(passages), 0)"),

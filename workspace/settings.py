@@ -237,6 +237,7 @@ RQ_QUEUES = {
     name: {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 3600, "SERIALIZER": "rq.serializers.JSONSerializer"}
     for name in ("default", "ingest")
 }
+WORKER_QUEUES = env.some_of("WORKER_QUEUES", tuple(RQ_QUEUES))  # which a worker takes jobs from; the first goes first
 RQ = {"JOB_CLASS": "tenants.worker.TenantJob", "QUEUE_CLASS": "tenants.worker.TenantQueue"}
 RQ_SHOW_ADMIN_LINK = True
 

@@ -54,6 +54,7 @@ class Site:
 
 def start(installation: Installation, supervisor: Supervisor, listener: socket.socket, steps: Steps, *, demo: bool) -> Site:
     """Everything above the services, in the order in which one part needs the other."""
+    workers = env.whole_number("WORKERS", 1, 1)
     if build.model_is_missing(installation):
         with steps.step("exporting the search model, once"):
             build.export_model(installation, supervisor)
@@ -68,7 +69,8 @@ def start(installation: Installation, supervisor: Supervisor, listener: socket.s
     with steps.step("web server"):
         supervisor.start(web(installation, listener, url))
     with steps.step("worker"):
-        supervisor.start(worker(installation, url))
+        for number in range(1, workers + 1):
+            supervisor.start(worker(installation, url, number))
     said: dict[str, Any] = {}
     if demo:
         with steps.step("demo workspace"):
@@ -101,11 +103,11 @@ def web(installation: Installation, listener: socket.socket, url: str) -> Progra
     )
 
 
-def worker(installation: Installation, url: str) -> Program:
+def worker(installation: Installation, url: str, number: int) -> Program:
     return Program(
-        "the worker",
+        "the worker" if number == 1 else f"worker {number}",
         installation.manage("worker"),
-        installation.logs / "worker.log",
+        installation.logs / ("worker.log" if number == 1 else f"worker-{number}.log"),
         installation.environment("worker", **defaults(url)),
         cwd=str(CHECKOUT),
         # The second SIGTERM asks RQ to leave its job; the job is taken up again at the next start.

@@ -5,20 +5,22 @@ from collections.abc import Callable
 
 from django.db.models import Count
 
+from documents import queueing
 from documents.models import Collection, Document
 from tenants.database import connection
 from tenants.errors import Refused
-from tenants.jobs import QUEUES, queues
-from tenants.worker import new_worker, worker_is_listening
+from tenants.jobs import QUEUES, queues, worker_is_listening
+from tenants.worker import new_worker
 
 POLL_SECONDS = 2.0
 JOBS_AT_A_TIME = 20  # between two reports of progress
 
 
-def work_until(done: Callable[[], bool], *, report: Callable[[], None]) -> None:
+def work_until(done: Callable[[], bool], *, report: Callable[[], None], comes_back: Callable[[], bool] = lambda: False) -> None:
     """Wait until `done()`, while a worker works; where none listens, do its work in this process.
 
-    `report()` is called every two seconds. The connection's workspace is as before afterwards.
+    `comes_back()` says whether something that is in no queue will be put there by itself. `report()` is called every two
+    seconds. The connection's workspace is as before afterwards.
     """
     before = connection.tenant
     while not done():
@@ -28,6 +30,9 @@ def work_until(done: Callable[[], bool], *, report: Callable[[], None]) -> None:
             new_worker().work(burst=True, max_jobs=JOBS_AT_A_TIME, logging_level="WARNING")
             connection.set_tenant(before)
             if not done() and not any(len(queue) for queue in queues()):
+                if comes_back():
+                    time.sleep(POLL_SECONDS)
+                    continue
                 raise Refused(f"Nothing is left in the queues ({', '.join(QUEUES)}) and the work is not done.")
         report()
 
@@ -52,6 +57,12 @@ def until_final(collection: Collection, say: Callable[[str], None]) -> None:
     """Until no document of the collection is under way."""
 
     def unfinished() -> int:
+        if queueing.is_paused():
+            raise Refused("The work on this workspace's documents is paused: resume it on its documents page, then try again.")
         return sum(count for state, count in states(collection).items() if state in Document.UNFINISHED)
 
-    work_until(lambda: unfinished() == 0, report=lambda: say(f"{unfinished()} documents under way"))
+    work_until(
+        lambda: unfinished() == 0,
+        report=lambda: say(f"{unfinished()} documents under way"),
+        comes_back=lambda: Document.objects.filter(collection=collection, retry_at__isnull=False).exists(),
+    )

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import DatabaseError, close_old_connections
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 BEAT_SECONDS = 5.0
+WATCH_SECONDS = 60.0
 SILENT_SECONDS = 3 * BEAT_SECONDS  # after which a process counts as not seen any more
 GONE_SECONDS = 60  # after which one whose process id is nobody's here is taken off the list
 FORGOTTEN = timedelta(days=1)  # one that fell silent elsewhere
@@ -48,6 +50,7 @@ class Kept:
 
 _kept = [Kept(keyring.tenants, keyring.forget)]
 _report: Callable[[], object] = dict
+_watches: list[Callable[[], Any]] = []
 
 _in_use: Counter[UUID] = Counter()
 _in_use_lock = threading.Lock()
@@ -64,6 +67,12 @@ def reports(report: Callable[[], object]) -> None:
     """With each beat, write down for staff what `report` returns of this process's memory: JSON, of ids and numbers alone."""
     global _report
     _report = report
+
+
+def watches(function: Callable[[], Any]) -> Callable[[], Any]:
+    """In each process, have `function` called once a minute, outside of workspaces, in a thread that may be kept waiting."""
+    _watches.append(function)
+    return function
 
 
 def _drop(tenant: UUID) -> None:
@@ -160,6 +169,23 @@ class Presence:
         Process.objects.filter(seen_at__lt=timezone.now() - FORGOTTEN).delete()
 
 
+def watch() -> None:
+    """What is registered, once. The connection is closed after it: a process needs none for this in between."""
+    for function in _watches:
+        try:
+            connection.set_schema_to_public()
+            function()
+        except Exception as error:
+            logger.warning("%s: %s", function.__qualname__, describe_exception(error))
+        finally:
+            connection.close()
+
+
+def _watch_until(over: threading.Event) -> None:
+    while not over.wait(WATCH_SECONDS):
+        watch()
+
+
 def start(kind: str) -> Callable[[], None]:
     """`kind`: "web" or "worker". Call it once in each process, after the fork. Returns what ends it; the process' end does."""
     presence, over = Presence(kind), threading.Event()
@@ -167,6 +193,7 @@ def start(kind: str) -> Callable[[], None]:
         presence._beat()
     thread = threading.Thread(target=presence.listen, args=(over,), daemon=True, name="freeze")
     thread.start()
+    threading.Thread(target=_watch_until, args=(over,), daemon=True, name="watch").start()
 
     def end() -> None:
         over.set()

@@ -56,6 +56,7 @@ class Alarm(models.Model):
         OLD_DATABASE = "old database", "The database is older than its witness"
         LOG = "log", "An audit log was changed"
         PLAINTEXT = "plaintext", "Plaintext was found where none should be"
+        QUEUE = "queue", "Jobs wait and no worker takes them"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(max_length=20, choices=Kind)

@@ -9,6 +9,9 @@ from documents.models import Document, Field
 ROUTES = [  # address, method, the least role
     ("documents/", "get", "viewer"),
     ("documents/rows/", "get", "viewer"),
+    ("documents/act/", "post", "editor"),
+    ("documents/pause/", "post", "editor"),
+    ("documents/resume/", "post", "editor"),
     ("documents/upload/", "get", "editor"),
     ("documents/upload/", "post", "editor"),
     ("documents/{document}/", "get", "viewer"),

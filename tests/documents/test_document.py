@@ -42,6 +42,13 @@ def test_it_shows_the_first_page(client_viewer: Client, address: Address, docume
     assert "a &amp; b" not in text.partition("</title>")[0]
 
 
+def test_it_tells_what_happened(client_viewer: Client, address: Address, document: Document) -> None:
+    text = client_viewer.get(address(f"documents/{document.id}/")).content.decode()
+    told = re.sub(r"<[^>]+>|\s+", " ", text.partition("What happened")[2].partition("</table>")[0])
+    assert re.search(r"Reading the file +Done .* 3 pages: 2 read, 1 without text", told)
+    assert re.search(r"Embedding passages +Done .* 2 passages", told)
+
+
 def test_a_passage_is_marked_and_has_an_anchor(
     client_viewer: Client, address: Address, document: Document, workspace_a: Any
 ) -> None:

@@ -16,7 +16,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from documents import describing, erasing, fields, ingestion, jobs, storage, trash
-from documents.models import Document, Page, Usage, Value
+from documents.models import Document, Page, Stage, Usage, Value
 from search import indexes
 from search.models import Chunk, Facts, IndexEntry, Terms
 from tenants import erasures, lifecycle, proofs, provisioning, receipts, sweeping, witness
@@ -54,7 +54,7 @@ def traces(document: Document) -> list[str]:
     """What there still is of it. In its workspace."""
     found = [
         model.__name__
-        for model in (Page, Chunk, IndexEntry, Terms, Value, Facts)
+        for model in (Page, Chunk, IndexEntry, Terms, Value, Facts, Stage)
         if model.objects.filter(document_id=document.id).exists()
     ]
     found += ["Document"] if Document.objects.filter(pk=document.id).exists() else []
@@ -70,17 +70,17 @@ def redis_keys() -> list[bytes]:
 def test_nothing_is_left_and_a_receipt_says_so(both: tuple[Document, Document], in_workspace_a: Any) -> None:
     going, staying = both
     jobs.enqueue_ingest(going.id)
-    assert traces(going) == ["Page", "Chunk", "IndexEntry", "Terms", "Value", "Facts", "Document", "file", "job"]
+    assert traces(going) == ["Page", "Chunk", "IndexEntry", "Terms", "Value", "Facts", "Stage", "Document", "file", "job"]
     before = indexes.live().generation
     erased = erasing.erase([going.id])
     assert traces(going) == []
-    assert traces(staying) == ["Page", "Chunk", "IndexEntry", "Terms", "Value", "Facts", "Document", "file"]
+    assert traces(staying) == ["Page", "Chunk", "IndexEntry", "Terms", "Value", "Facts", "Stage", "Document", "file"]
     assert indexes.live().generation == before + 1
     body = proofs.check_receipt(newest().document, receipts.signing_key()["public_key"])
     assert (body["receipt"], body["what"]) == (str(erased.receipt), [str(going.id)])
     assert body["counts"] == {
-        "documents": 1, "bytes": going.size, "files": 1, "pages": 1, "metadata values": 1, "passages": 1, "vectors": 1,
-        "term entries": 1, "filter entries": 1, "jobs": 1,
+        "documents": 1, "bytes": going.size, "files": 1, "pages": 1, "metadata values": 1, "stages of work": 2,
+        "passages": 1, "vectors": 1, "term entries": 1, "filter entries": 1, "jobs": 1,
     }  # fmt: skip
     assert set(body["verified"].values()) == {0}
     assert [len(key["fingerprint"]) for key in body["keys"]] == [16]

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from django.db import connection, connections
+from django.utils import timezone
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from documents import erasing, ingestion, ledger, storage
 from documents.extraction.sandbox import SandboxUnavailable
-from documents.models import Document, Page
+from documents.models import Document, Page, Stage
 from documents.reasons import Reason
 from search import indexes, indexing
 from search.models import FIRST_INDEX, Chunk, IndexEntry, Terms
@@ -40,6 +42,10 @@ class Killed(BaseException):
 
 def now(document: Document) -> Document:
     return Document.objects.get(pk=document.pk)
+
+
+def its_time_has_come(document: Document) -> None:
+    Document.objects.filter(pk=document.pk).update(retry_at=timezone.now())
 
 
 def assert_complete(document: Document) -> None:
@@ -142,9 +148,30 @@ def test_without_a_sandbox_no_document_is_read(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ingestion, "sandbox", Broken)
     document = DocumentFactory()
     ingestion.ingest(document.id)
-    assert now(document).reason == Reason.NO_SANDBOX
+    assert Stage.objects.get().reason == Reason.NO_SANDBOX
     monkeypatch.undo()
-    ledger.retry(document.id)
+    ingestion.ingest(document.id)
+    assert now(document).state == State.QUEUED, "not before its time"
+    its_time_has_come(document)
+    ingestion.ingest(document.id)
+    assert_complete(document)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "disk"), RedisConnectionError("queue")])
+@pytest.mark.parametrize(("owner", "name"), [(storage, "read"), (indexing, "add")])
+def test_when_the_disk_or_redis_was_away_it_continues_later(
+    owner: Any, name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    document = DocumentFactory(content=LONG.encode())
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, away)
+        ingestion.ingest(document.id)
+    assert now(document).state == State.QUEUED
+    assert Stage.objects.latest("id").reason == Reason.OUTAGE
+    its_time_has_come(document)
     ingestion.ingest(document.id)
     assert_complete(document)
 
@@ -226,7 +253,10 @@ def test_cut_off_three_times_at_the_same_place_it_fails(monkeypatch: pytest.Monk
             with pytest.raises(Killed):
                 ingestion.ingest(document.id)
     ingestion.ingest(document.id)
-    assert (now(document).state, now(document).reason) == (State.FAILED, Reason.INTERRUPTED)
+    assert (now(document).state, now(document).tries) == (State.QUEUED, "2 of 3")
+    its_time_has_come(document)
+    ingestion.ingest(document.id)
+    assert_complete(document)
 
 
 # ---------------------------------------------------------------- somebody else's hand

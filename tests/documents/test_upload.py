@@ -183,6 +183,15 @@ def test_a_full_disk_is_said_and_leaves_no_file(
     assert listed() == []
 
 
+def test_the_last_of_the_disk_is_left_to_the_database(
+    client_editor: Client, address: Address, listed: Callable[[], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "left", lambda: storage.KEPT_FREE_BYTES)
+    answer = upload(client_editor, address, file())
+    assert answer.status_code == 507
+    assert listed() == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_fails_after_the_commit_leaves_the_file(
     client_editor: Client, address: Address, workspace_a: Any, monkeypatch: pytest.MonkeyPatch
@@ -206,7 +215,7 @@ def test_a_row_that_is_not_written_leaves_no_file(
     def broken(*args: Any) -> None:
         raise ConnectionError("no database")
 
-    monkeypatch.setattr("documents.jobs.enqueue_ingest", broken)
+    monkeypatch.setattr("documents.quotas.reserve", broken)
     with pytest.raises(ConnectionError):
         upload(client_editor, address, file())
     assert listed() == []

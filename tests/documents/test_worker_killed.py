@@ -75,7 +75,7 @@ def test_after_a_restart_it_is_ready(step: str, count: int, work: Work, restart:
         assert_complete(document.id)
 
 
-def test_a_document_that_kills_its_worker_three_times_ends_failed(
+def test_a_document_that_kills_its_worker_three_times_waits_and_the_others_go_on(
     work: Work, restart: Callable[[], None], workspace_a: Any
 ) -> None:
     with workspace(workspace_a):
@@ -88,5 +88,6 @@ def test_a_document_that_kills_its_worker_three_times_ends_failed(
     restart()
     with workspace(workspace_a):
         ended = Document.objects.get(pk=document.pk)
-        assert (ended.state, ended.reason) == (State.FAILED, "interrupted")
+        assert (ended.state, ended.tries) == (State.QUEUED, "2 of 3")
+        assert ended.retry_at is not None
         assert_complete(waiting.id)

@@ -7,8 +7,9 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from redis.exceptions import ConnectionError as Unreachable
 
-from documents import erasing, figures, jobs, ledger
-from documents.models import Collection, Document
+from documents import erasing, figures, jobs, ledger, queueing
+from documents.models import Collection, Document, Stage
+from documents.reasons import Reason
 from search.models import FIRST_INDEX, IndexEntry, Terms
 from tenants import failed_jobs, stats, sweeping
 from tenants.context import workspace
@@ -34,6 +35,23 @@ def test_documents_are_counted_by_state_and_canaries_left_out(workspace_a, owner
     assert (kept.members, kept.jobs_failed) == (1, 2)
     assert WorkspaceStats.objects.get().documents == 2
     assert connection.schema_name == "public"
+
+
+@pytest.mark.parametrize("why", ["paused", "a long queue"])
+def test_what_waits_for_a_reason_is_not_stuck(workspace_a, owner, why):
+    with workspace(workspace_a):
+        DocumentFactory(created_at=timezone.now() - timedelta(hours=2))
+        if why == "paused":
+            queueing.pause()
+        else:
+            ended = ledger.begin(DocumentFactory().id)
+            ledger.fail(ended.id, Reason.DAMAGED)
+    kept = stats.refresh(workspace_a)
+    assert (kept.unfinished, kept.oldest_unfinished_at) == (1, None)
+    with workspace(workspace_a):
+        queueing.resume()
+        Stage.objects.update(ended_at=timezone.now() - timedelta(hours=1))
+    assert stats.refresh(workspace_a).trouble == stats.Trouble.STUCK
 
 
 def test_an_ingested_document_is_healthy_and_a_lost_entry_is_trouble(workspace_a, owner, run_jobs, model_dir):

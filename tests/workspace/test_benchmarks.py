@@ -13,7 +13,7 @@ from django.conf import LazySettings
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from tenants import worker
+from tenants import jobs
 from tenants.database import base
 from workspace.benchmarks import Comparison, Setting, embedding, filling, hnsw, ingestion, material, memory, parts
 
@@ -143,7 +143,7 @@ def test_passages_made_for_a_benchmark_are_different_and_the_same_every_time(mod
 @pytest.mark.parametrize("name", ["ingestion", "scan", "search"])
 @in_database
 def test_it_refuses_beside_a_worker(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(f"workspace.benchmarks.ingestion.{worker.worker_is_listening.__name__}", lambda: True)
+    monkeypatch.setattr(f"workspace.benchmarks.ingestion.{jobs.worker_is_listening.__name__}", lambda: True)
     with pytest.raises(CommandError, match="A worker is running"):
         call_command("benchmark", name)
 

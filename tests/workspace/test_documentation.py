@@ -11,7 +11,7 @@ from tenants import ciphers, streams
 from workspace.demo import documentation
 
 ROOT = Path(settings.BASE_DIR)
-READ = ("workspace/settings.py", "workspace/gunicorn_config.py", "workspace/demo.py")
+READ = ("workspace/settings.py", "workspace/gunicorn_config.py", "workspace/demo.py", "workspace/up.py")
 
 
 def text_of(name: str) -> str:

@@ -29,6 +29,8 @@ from workspace.environment import BadSetting
         ("HTTPS", "maybe", "neither yes nor no"),
         ("HTTPS", "1", "TRUST_PROXY"),
         ("MAX_UPLOAD_BYTES", "many", "whole number"),
+        ("WORKER_QUEUES", "ingest,ingest", "each once"),
+        ("WORKER_QUEUES", "mail", "some of default, ingest"),
         ("POOL_BYTES", "-1", "whole number"),
         ("KEYS_DIR", "keys", "absolute path"),
         ("LOG_LEVEL", "loud", "none of DEBUG"),

@@ -12,8 +12,8 @@ from search.embeddings import embedder
 from search.models import Chunk
 from tenants.context import workspace
 from tenants.errors import Refused
+from tenants.jobs import worker_is_listening
 from tenants.provisioning import create_workspace
-from tenants.worker import worker_is_listening
 from workspace.benchmarks import material
 from workspace.benchmarks.measuring import Comparison, Setting, typical
 

@@ -82,10 +82,20 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
         encrypted={"the title": "title", "the file's name and format": "file_name format",
                    "the name another system gave it": "reference", "what went wrong": "detail"},
         clear={"random ids": "id collection_id stored_name", "bytes of the file": "size",
-               "how far it came, and a code for why it failed": "state reason attempts",
+               "how far it came, and a code for why it failed": "state reason attempts retries",
                "numbers of pages and passages": "pages chunks_total chunks_done",
                "the number of a person": "created_by_id trashed_by_id",
-               "times": "created_at started_at finished_at trashed_at"},
+               "times": "created_at started_at finished_at trashed_at retry_at"},
+    ),
+    "documents_queue": Table(
+        "The queue of documents", "Since when there is something in it, and whether it is paused.",
+        clear={"a fixed number": "id", "times": "began_at paused_at"},
+    ),
+    "documents_stage": Table(
+        "What happened to each document", "When it was worked on by which process, how many pages could be read, how many passages it has.",
+        clear={"random ids": "document_id", "a number": "id", "the stage, how it ended, and a code for why": "name attempt outcome reason",
+               "host and number of a process": "worker", "times": "started_at ended_at",
+               "numbers of pages and passages": "pages pages_extracted pages_ocr pages_empty pages_failed passages"},
     ),
     "documents_page": Table(
         "The text of each page", "How many pages a document has and about how long each is.",

@@ -1,0 +1,79 @@
+"""Many documents as a person works with them in Chromium: paused and resumed, failures retried, ticked ones cancelled."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.journeys.browsing import Witness, go_to, sign_in
+from tests.journeys.conftest import MakePlace
+from tests.journeys.place import Place
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FILES = 53  # two pages of the list
+
+
+@pytest.fixture
+def place(make_place: MakePlace) -> Place:
+    return make_place("Plenty")
+
+
+@pytest.fixture
+def page(context: BrowserContext, witness: Witness, place: Place) -> Iterator[Page]:
+    page = context.new_page()
+    sign_in(page, place)
+    yield page
+    witness.look(page)
+    page.close()
+
+
+def test_a_queue_is_paused_trimmed_resumed_and_its_failures_retried(page: Page, place: Place) -> None:
+    place.owner.post(f"{place.path}documents/pause/")
+    documents = place.upload(*((f"note {n}.txt", b"A note about bees, number %d." % n) for n in range(FILES)))
+    go_to(page, "Documents")
+    rows = page.locator("#document-rows")
+    expect(rows).to_contain_text(f"0 of {FILES} documents")
+    expect(rows).to_contain_text("Paused")
+    expect(rows.get_by_role("row").nth(1)).to_contain_text("in the queue")
+
+    # Ticks outlive the rows, which come anew, and the turning of the page.
+    rows.get_by_label("Tick").first.check()
+    rows.get_by_label("Tick").nth(1).check()
+    rows.get_by_role("link", name="Older").click()
+    expect(rows).to_contain_text(f"51 to {FILES} of {FILES}")
+    rows.get_by_label("Tick").first.check()
+    expect(page.get_by_label("Do with")).to_contain_text("Ticked documents (3)")
+    rows.get_by_role("link", name="Newer").click()
+    expect(rows).to_contain_text(f"1 to 50 of {FILES}")
+    expect(rows.get_by_label("Tick").nth(1)).to_be_checked()
+    page.locator("#bulk").get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("3 documents cancelled.")).to_be_visible()
+
+    page.get_by_role("button", name="Resume").click()
+    expect(rows).to_contain_text(f"{FILES} documents are done: {FILES - 3} ready, 3 cancelled.")
+    expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+    done = "SELECT count(*) FROM documents_stage WHERE outcome = 'done' AND document_id = ANY(%s)"
+    assert place.query(done, documents) == [(2 * (FILES - 3),)]
+
+    failed = [str(document) for document in documents[10:14]]
+    with place.database.transaction():
+        place.database.execute(f'SET LOCAL search_path = "{place.schema}"')
+        for reason, ids in (("timeout", failed[:3]), ("internal", failed[3:])):
+            place.database.execute(
+                "UPDATE documents_document SET state = 'failed', reason = %s, chunks_done = 0 WHERE id = ANY(%s::uuid[])",
+                [reason, ids],
+            )
+    page.reload()
+    expect(page.get_by_role("heading", name="4 documents failed")).to_be_visible()
+    page.get_by_role("button", name="Retry: Reading the file took too long and was stopped.").click()
+    expect(page.get_by_text("3 documents queued again.")).to_be_visible()
+    expect(page.get_by_role("heading", name="1 document failed")).to_be_visible()
+
+    page.get_by_label("State").select_option("failed")
+    expect(rows.get_by_role("row")).to_have_count(2)
+    page.get_by_label("Do with").select_option("all")
+    page.locator("#bulk").get_by_role("button", name="Move to trash").click()
+    expect(page.get_by_text("1 document moved to the trash.")).to_be_visible()
+    expect(page.get_by_role("heading", name="failed")).to_have_count(0)
+    place.wait_until_ready(documents[10:13])
