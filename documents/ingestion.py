@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from uuid import UUID
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
 from documents import ledger, storage
@@ -82,7 +83,8 @@ def _has_keys(document_id: UUID) -> bool:
 def _extract(document: Document) -> Extraction:
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
-        return sandbox().extract(storage.read(document.id, document.stored_name), extension)
+        stored = storage.read(document.id, document.stored_name)
+        return sandbox().extract(stored, extension, before_picture=lambda: ledger.still_working(document.id))
     except (storage.FileMissing, Tampered) as error:
         raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
     except SandboxUnavailable as error:
@@ -148,7 +150,7 @@ def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
 @functools.cache
 def sandbox() -> Sandbox:
     """The process's one sandbox."""
-    return Sandbox()
+    return Sandbox(languages=settings.OCR_LANGUAGES)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from documents.describing import searchable
-from documents.extraction.pages import Extraction
+from documents.extraction.pages import Extraction, Origin
 from documents.models import Document, Page
 from documents.reasons import Reason
 from search import indexing
@@ -64,6 +64,7 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
                 number=page.number,
                 label=page.label,
                 text=page.text,
+                origin=page.origin,
             )
             for page in extraction.pages
         ),
@@ -173,7 +174,8 @@ def _end(document: Document, state: State, reason: Reason | None = None, *fields
 
 
 def _unread(extraction: Extraction) -> str:
-    if not extraction.unread:
+    failed = extraction.numbers(Origin.FAILED)
+    if not failed:
         return ""
-    numbers = ", ".join(map(str, extraction.unread[:20])) + (" and more" if len(extraction.unread) > 20 else "")
-    return f"{len(extraction.unread)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
+    numbers = ", ".join(map(str, failed[:20])) + (" and more" if len(failed) > 20 else "")
+    return f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."

@@ -6,6 +6,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
+from documents.extraction.pages import Origin
 from documents.reasons import RETRYABLE, SENTENCES, Reason
 from tenants.fields import EncryptedTextField
 
@@ -183,6 +184,7 @@ class Page(models.Model):
     number = models.PositiveIntegerField()
     label = EncryptedTextField(default="")
     text = EncryptedTextField()
+    origin = models.CharField(max_length=10, default=Origin.EXTRACTED.value, db_default=Origin.EXTRACTED.value)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["number"]

@@ -268,6 +268,26 @@ def sandbox() -> Finding:
     return Finding("sandbox", "ok", "seccomp, limits, namespaces, Landlock")
 
 
+def recognition() -> Finding:
+    """Whether words are read from pictures and scanned pages."""
+    box = Sandbox(languages=settings.OCR_LANGUAGES)
+    try:
+        found = box.layers()["languages"]
+    except SandboxUnavailable:
+        return Finding("recognition", "warning", "Unknown while the sandbox does not start.", "Repair the sandbox first.")
+    finally:
+        box.close()
+    missing = sorted(set(settings.OCR_LANGUAGES.split("+")) - set(found.split("+")))
+    packages = " ".join(f"tesseract-ocr-{one.replace('_', '-')}" for one in missing)
+    if not found:
+        action = f"apt-get install tesseract-ocr {packages}, then restart; or set OCR_LANGUAGES to what is installed."
+        return Finding("recognition", "warning", "Pictures and scanned pages are not read: no text recognition.", action)
+    if missing:
+        action = f"apt-get install {packages}, then restart; or set OCR_LANGUAGES={found}."
+        return Finding("recognition", "warning", f"Text is recognised as {found}, not as {', '.join(missing)}.", action)
+    return Finding("recognition", "ok", f"Text is recognised in pictures and scanned pages: {found}")
+
+
 # ---------------------------------------------------------------- the machine
 
 
@@ -296,7 +316,8 @@ def mail() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    database, isolation, workspaces, queue, worker, keystore, keys_backup, access, model, sandbox, disk, mail,
+    database, isolation, workspaces, queue, worker, keystore, keys_backup, access, model, sandbox, recognition,
+    disk, mail,
 )  # fmt: skip
 
 

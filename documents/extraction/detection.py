@@ -22,10 +22,16 @@ _HTML = re.compile(rb"\s*(?:<\?xml[^>]{0,200}\?>\s*|<!--.{0,2000}?-->\s*)*<(?:!d
 _MAIL_HEADER = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*){3,}", re.I)
 _MAIL_SIGNS = re.compile(rb"^(?:from|to|subject|date|message-id|received|mime-version|return-path|delivered-to):", re.I | re.M)
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_PICTURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+)
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header, the only sign beyond "BM"
 _SIGNATURES = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
     b"\x7fELF",
     b"MZ",
     b"\x1f\x8b",
@@ -48,6 +54,8 @@ def detect(document: bytes, extension: str) -> str:
         return _contained(document)
     if document.lstrip()[:5] == b"{\\rtf":
         return "rtf"
+    if name := _picture(document):
+        return name
     return _text(document, extension.lower())
 
 
@@ -73,6 +81,17 @@ def _zipped(document: bytes) -> str:
             if sign in kinds:
                 return name
     raise Unreadable(Reason.UNSUPPORTED, "zip")
+
+
+def _picture(document: bytes) -> str:
+    for signature, name in _PICTURES:
+        if document.startswith(signature):
+            return name
+    if document.startswith(b"RIFF") and document[8:12] == b"WEBP":
+        return "webp"
+    if document.startswith(b"BM") and int.from_bytes(document[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return ""
 
 
 def _text(document: bytes, extension: str) -> str:

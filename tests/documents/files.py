@@ -1,11 +1,15 @@
 """Documents made in code, one builder per format, so that no test depends on a file nobody can read in a review."""
 
+import ctypes
 import io
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from email.message import EmailMessage
 from xml.sax.saxutils import escape
+
+import pypdfium2
+from PIL import Image
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 A = "http://schemas.openxmlformats.org/drawingml/2006/main"
@@ -66,6 +70,44 @@ def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
     table = b"".join(b"%010d 00000 n \n" % offsets[number] for number in sorted(objects))
     table = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
     return body + table + f"trailer\n<< {trailer} >>\nstartxref\n{len(body)}\n%%EOF\n".encode()
+
+
+def stamped(document: bytes, words: str) -> bytes:
+    """A PDF with these words in letters at the foot of its first page."""
+    pdfium = pypdfium2.raw
+    opened = pypdfium2.PdfDocument(document)
+    letters = pdfium.FPDFPageObj_NewTextObj(opened, b"Helvetica", 9.0)
+    units = (words + "\0").encode("utf-16-le")
+    pdfium.FPDFText_SetText(letters, (ctypes.c_ushort * (len(units) // 2)).from_buffer_copy(units))
+    pdfium.FPDFPageObj_Transform(letters, 1, 0, 0, 1, 20, 5)
+    pdfium.FPDFPage_InsertObject(opened[0], letters)
+    pdfium.FPDFPage_GenerateContent(opened[0])
+    target = io.BytesIO()
+    opened.save(target)
+    return target.getvalue()
+
+
+def picture(lines: str) -> Image.Image:
+    """The head of a page as a scanner at 200 dpi shows it, in grey."""
+    shown: Image.Image = pypdfium2.PdfDocument(pdf([lines]))[0].render(scale=200 / 72, grayscale=True).to_pil()
+    return shown.crop((0, 0, shown.width, 400))
+
+
+def saved(picture: Image.Image, form: str, **options: object) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, form, **options)
+    return target.getvalue()
+
+
+def scanned(pages: Sequence[str | Image.Image]) -> bytes:
+    """A PDF of pages with a text layer, given as text, and pages that are one picture."""
+    whole = pypdfium2.PdfDocument.new()
+    for page in pages:
+        drawn = pdf([page]) if isinstance(page, str) else saved(page, "PDF", resolution=200.0)
+        whole.import_pages(pypdfium2.PdfDocument(drawn))
+    target = io.BytesIO()
+    whole.save(target)
+    return target.getvalue()
 
 
 def paragraph(text: str, style: str = "") -> str:

@@ -31,7 +31,7 @@ BROKEN: dict[str, tuple[str, bytes, set[Reason]]] = {
     "a truncated Word file": ("cut.docx", files.docx(files.paragraph("words " * 200))[:-200], {Reason.DAMAGED}),
     "a zip bomb": ("bomb.docx", files.bomb(300 << 20), {Reason.TOO_LARGE, Reason.TOO_COMPLEX, Reason.MEMORY}),
     "a program": ("report.pdf", b"\x7fELF" + bytes(range(256)) * 40, {Reason.UNSUPPORTED, Reason.DAMAGED}),
-    "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500), {Reason.UNSUPPORTED}),
+    "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500), {Reason.DAMAGED}),
     "a zip": ("letters.zip", files.zipped({"letter.txt": "words"}), {Reason.UNSUPPORTED}),
     "deep HTML": ("deep.html", b"<div>" * 200_000, {Reason.TOO_COMPLEX, Reason.EMPTY, Reason.DAMAGED, Reason.CRASHED}),
 }

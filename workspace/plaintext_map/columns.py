@@ -88,9 +88,9 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                "times": "created_at started_at finished_at trashed_at"},
     ),
     "documents_page": Table(
-        "The text of each page", "How many pages a document has and about how long each is.",
+        "The text of each page", "How many pages a document has, about how long each is, and which are pictures.",
         encrypted={"the text": "text", "its label": "label"},
-        clear={"random ids": "id document_id", "its place": "number"},
+        clear={"random ids": "id document_id", "its place": "number", "how it came to its text": "origin"},
     ),
     "documents_field": Table(
         "Fields of collections: which metadata their documents can have",

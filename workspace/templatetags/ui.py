@@ -72,6 +72,12 @@ FORMATS = {
     "epub": "EPUB",
     "eml": "E-mail",
     "rtf": "RTF",
+    "png": "PNG picture",
+    "jpeg": "JPEG picture",
+    "tiff": "TIFF picture",
+    "webp": "WebP picture",
+    "bmp": "BMP picture",
+    "gif": "GIF picture",
 }
 
 
