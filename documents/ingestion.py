@@ -35,7 +35,9 @@ from tenants.privacy import describe_exception
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-HEADED = frozenset({"markdown", "docx", "html", "epub"})  # formats whose text has "# " headings and lists to cut at
+HEADED = frozenset(
+    {"markdown", "docx", "doc", "odt", "html", "epub"}
+)  # formats whose text has "# " headings and lists to cut at
 _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
 
 

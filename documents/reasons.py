@@ -3,8 +3,8 @@
 from enum import StrEnum
 
 READABLE = (
-    "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, plain text, "
-    "CSV, EPUB, e-mail (.eml), RTF, and pictures of text (PNG, JPEG, TIFF, WebP, BMP, GIF)"
+    "PDF, Word (.docx, .doc), PowerPoint (.pptx, .ppt), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, "
+    "plain text, CSV, EPUB, e-mail (.eml, .msg), RTF, and pictures of text (PNG, JPEG, TIFF, WebP, BMP, GIF)"
 )
 
 

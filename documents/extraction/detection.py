@@ -3,9 +3,16 @@
 import re
 
 from documents.extraction.archives import Archive
+from documents.extraction.containers import SIGNATURE, Container
 from documents.reasons import Reason, Unreadable
 
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_STREAMS = {
+    "WordDocument": "doc",
+    "PowerPoint Document": "ppt",
+    "Workbook": "xls",
+    "Book": "xls",
+    "__properties_version1.0": "msg",
+}
 # Kinds of text cannot be told apart for certain, so the extension has a say; text of any other name is plain text.
 TEXT_EXTENSIONS = {
     "md": "markdown", "markdown": "markdown", "mkd": "markdown",
@@ -50,7 +57,7 @@ def detect(document: bytes, extension: str) -> str:
         return "pdf"
     if document.startswith(b"PK"):
         return _zipped(document)
-    if document.startswith(OLE):
+    if document.startswith(SIGNATURE):
         return _contained(document)
     if document.lstrip()[:5] == b"{\\rtf":
         return "rtf"
@@ -61,10 +68,12 @@ def detect(document: bytes, extension: str) -> str:
 
 def _contained(document: bytes) -> str:
     """An OLE container: an encrypted .docx, Office before 2007, an Outlook message. Its streams are known by their names."""
-    if "EncryptedPackage".encode("utf-16-le") in document:
+    container = Container(document)
+    if container.has("EncryptedPackage"):
         raise Unreadable(Reason.ENCRYPTED, "ole")
-    if any(f"\0{name}\0".encode("utf-16-le") in document for name in ("Workbook", "Book")):
-        return "xls"
+    for stream, name in _STREAMS.items():
+        if container.has(stream):
+            return name
     raise Unreadable(Reason.UNSUPPORTED, "ole")
 
 

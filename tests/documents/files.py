@@ -233,9 +233,8 @@ def bomb(size: int = 1500 << 20) -> bytes:
 
 
 def ole(encrypted: bool) -> bytes:
-    """The head of an OLE container: an encrypted .docx, or an old .doc."""
-    name = "EncryptedPackage" if encrypted else "WordDocument"
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + name.encode("utf-16-le") + bytes(500)
+    """An OLE container: an encrypted .docx, or one of a program that is not known."""
+    return compound({"EncryptedPackage" if encrypted else "Contents": bytes(5000), "DataSpaces/Version": bytes(76)})
 
 
 def opendocument(kind: str, body: str, manifest: str = "<manifest/>") -> bytes:
@@ -281,25 +280,172 @@ def xls(sheets: Mapping[str, Sequence[Sequence[str | float]]]) -> bytes:
         entries += record(0x85, struct.pack("<I", place) + entry)
         place += len(page)
     stream = begin(5) + entries + end + b"".join(pages)
-    size = max(4096, len(stream))  # a shorter stream would lie in another place
-    return _contained("Workbook", stream.ljust(-(-size // 512) * 512, b"\0"), size)
+    return compound({"Workbook": stream.ljust(4096, b"\0")})
 
 
-def _contained(name: str, stream: bytes, size: int) -> bytes:
-    count = len(stream) // 512
-    nowhere = 0xFFFFFFFF
-    header = struct.pack(
-        "<8s16sHHHHH6sIIIIIIIII", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, b"", 0, 1, 1, 0, 4096,
-        0xFFFFFFFE, 0, 0xFFFFFFFE, 0,
-    )  # fmt: skip
-    header += struct.pack("<109I", 0, *[nowhere] * 108)
-    chain = [0xFFFFFFFD, 0xFFFFFFFE, *range(3, count + 2), 0xFFFFFFFE]  # itself, the directory, the stream
-    table = struct.pack("<128I", *chain, *[nowhere] * (128 - len(chain)))
+NOWHERE, END = 0xFFFFFFFF, 0xFFFFFFFE
 
-    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+
+def compound(streams: Mapping[str, bytes]) -> bytes:
+    """An OLE container ([MS-CFB]) of streams by path; those below 4,096 bytes lie in the stream of small ones."""
+    names = sorted({"/".join(path.split("/")[:depth]) for path in streams for depth in range(1, path.count("/") + 2)})
+    minis, mini_table, sectors, table = b"", [], [], []
+
+    def kept(content: bytes) -> int:
+        start = len(sectors)
+        pieces = [content[at : at + 512].ljust(512, b"\0") for at in range(0, len(content), 512)]
+        sectors.extend(pieces)
+        table.extend([*range(start + 1, start + len(pieces)), END][: len(pieces)])
+        return start if pieces else END
+
+    starts = {}
+    for path, content in streams.items():
+        if len(content) >= 4096:
+            starts[path] = kept(content)
+            continue
+        begin, count = len(mini_table), -(-len(content) // 64)
+        starts[path] = begin if count else END
+        minis += content.ljust(64 * count, b"\0")
+        mini_table += [*range(begin + 1, begin + count), END][:count]
+
+    def entry(name: str, kind: int, right: int, child: int, start: int, size: int) -> bytes:
         written = name.encode("utf-16-le")
-        head = struct.pack("<64sHBBIII", written, len(written) + 2 if name else 0, kind, 1, nowhere, nowhere, child)
+        head = struct.pack("<64sHBBIII", written, len(written) + 2, kind, 1, NOWHERE, right, child)
         return head + bytes(36) + struct.pack("<IQ", start, size)
 
-    directory = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0) + entry(name, 2, nowhere, 2, size)
-    return header + table + directory + 2 * entry("", 0, nowhere, 0, 0) + stream
+    def of(parent: str) -> list[str]:
+        return [name for name in names if name.rpartition("/")[0] == parent]
+
+    def first(parent: str) -> int:
+        return 1 + names.index(of(parent)[0]) if of(parent) else NOWHERE
+
+    root = kept(minis)
+    directory = entry("Root Entry", 5, NOWHERE, first(""), root, len(minis))
+    for name in names:
+        beside = of(name.rpartition("/")[0])
+        place = beside.index(name) + 1
+        right = 1 + names.index(beside[place]) if place < len(beside) else NOWHERE
+        kind = 2 if name in streams else 1
+        size = len(streams.get(name, b""))
+        directory += entry(name.rpartition("/")[2], kind, right, first(name), starts.get(name, 0), size)
+    listed, small = kept(directory), kept(struct.pack(f"<{len(mini_table)}I", *mini_table))
+    count = -(-len(table) // 127)
+    tables = list(range(len(sectors), len(sectors) + count))
+    full = [*table, *[0xFFFFFFFD] * count]
+    body = struct.pack(f"<{128 * count}I", *full, *[NOWHERE] * (128 * count - len(full)))
+    header = struct.pack(
+        "<8s16sHHHHH6s9I", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, b"", 0, count, listed, 0, 4096,
+        small, 1 if mini_table else 0, END, 0,
+    )  # fmt: skip
+    return header + struct.pack("<109I", *tables, *[NOWHERE] * (109 - count)) + b"".join(sectors) + body
+
+
+def doc(paragraphs: Sequence[tuple[str, bytes]], *, flags: int = 0) -> bytes:
+    """A Word document of before 2007 ([MS-DOC]): text with the mark at its end, and its style and properties.
+
+    The first half of it lies in a piece of one byte a letter, the rest in one of two, as Word writes what it edits.
+    """
+    text = "".join(words for words, _ in paragraphs)
+    half = len("".join(words for words, _ in paragraphs[: len(paragraphs) // 2]))
+    begin = 1024
+    wide = begin + half + half % 2
+    body = text[:half].encode("cp1252").ljust(wide - begin, b"\0") + text[half:].encode("utf-16-le")
+    place, ends, properties, packed = 0, [begin], b"", b""
+    at = 510
+    for words, wanted in paragraphs:
+        place += len(words)
+        ends.append(begin + place if place <= half else wide + 2 * (place - half))
+        filled = wanted + bytes(len(wanted) % 2)
+        at -= 2 + len(filled)
+        packed = bytes([0, len(filled) // 2]) + filled + packed
+        properties += bytes([at // 2]) + bytes(12)
+    page = struct.pack(f"<{len(ends)}I", *ends) + properties
+    page = page.ljust(510 - len(packed), b"\0") + packed + bytes([0, len(paragraphs)])
+    main = (bytes(begin) + body).ljust(4096, b"\0")
+    bins = struct.pack("<III", begin, ends[-1], len(main) // 512)
+    pieces = struct.pack("<IIIHIHHIH", 0, half, len(text), 0, begin * 2 | 0x40000000, 0, 0, wide, 0)
+    clx = b"\1\2\0ab\2" + struct.pack("<I", len(pieces)) + pieces
+    fib = bytearray(begin)
+    struct.pack_into("<HH6xH", fib, 0, 0xA5EC, 0xC1, 0x0200 | flags)
+    struct.pack_into("<II", fib, 154 + 8 * 33, 0, len(clx))
+    struct.pack_into("<II", fib, 154 + 8 * 13, len(clx), len(bins))
+    return compound({"WordDocument": bytes(fib) + main[begin:] + page, "1Table": clx + bins})
+
+
+def _atom(kind: int, content: bytes, instance: int = 0) -> bytes:
+    return struct.pack("<HHI", instance << 4, kind, len(content)) + content
+
+
+def _holding(kind: int, *inside: bytes, instance: int = 0) -> bytes:
+    return struct.pack("<HHI", instance << 4 | 0xF, kind, sum(map(len, inside))) + b"".join(inside)
+
+
+def ppt(slides: Sequence[tuple[str, str, str]], *, token: int = 0xE391C05F) -> bytes:
+    """A presentation of before 2007 ([MS-PPT]): (title, in the outline; text of a shape; notes) of each slide.
+
+    An older edit, which the last one replaces, lies before it, as PowerPoint leaves it.
+    """
+    places, stream = {}, b""
+
+    def put(number: int, record: bytes) -> None:
+        nonlocal stream
+        places[number] = len(stream)
+        stream += record
+
+    def text(kind: int, words: str) -> bytes:
+        return _atom(0x0F9F, struct.pack("<I", kind)) + _atom(0x0FA0, words.encode("utf-16-le"))
+
+    def shapes(*boxes: bytes) -> bytes:
+        return _holding(0x040C, _holding(0xF002, _holding(0xF003, *(_holding(0xF004, _atom(0xF00D, box)) for box in boxes))))
+
+    outline = notes = b""
+    for number, (title, words, spoken) in enumerate(slides):
+        outline += _atom(0x03F3, struct.pack("<5I", 10 + number, 0, 1, 256 + number, 0)) + text(0, title)
+        notes += _atom(0x03F3, struct.pack("<5I", 40 + number, 0, 0, 512 + number, 0))
+        head = _atom(0x03EF, bytes(16) + struct.pack("<II", 512 + number, 0))
+        shown = _atom(0x0FA8, words.encode("latin-1")) if words.isascii() else _atom(0x0FA0, words.encode("utf-16-le"))
+        put(10 + number, _holding(0x03EE, head, shapes(_atom(0x0F9E, bytes(4)), _atom(0x0F9F, bytes([4, 0, 0, 0])) + shown)))
+        put(40 + number, _holding(0x03F0, shapes(text(4, "7"), text(2, spoken))))
+    put(1, _holding(0x03E8, _holding(0x0FF0, text(0, "An older title"))))
+    earlier = _edit(0, len(stream), {1: places[1]})
+    older, stream = len(stream) + earlier[1], stream + earlier[0]
+    put(1, _holding(0x03E8, _holding(0x0FF0, outline), _holding(0x0FF0, notes, instance=2)))
+    newer = _edit(older, len(stream), places)
+    place, stream = len(stream) + newer[1], stream + newer[0]
+    user = _atom(0x0FF6, struct.pack("<III", 0x14, token, place) + bytes(12))
+    return compound({"PowerPoint Document": stream, "Current User": user})
+
+
+def _edit(earlier: int, at: int, places: Mapping[int, int]) -> tuple[bytes, int]:
+    """Where the objects are, and what leads there: the records, and the place of the second in them."""
+    body = b"".join(struct.pack("<II", number | 1 << 20, place) for number, place in places.items())
+    directory = _atom(0x1772, body)
+    return directory + _atom(0x0FF5, struct.pack("<7I", 0, 0, earlier, at, 1, 0, 0)), len(directory)
+
+
+def msg(
+    strings: Mapping[int, str],
+    attachments: Sequence[Mapping[str, bytes]] = (),
+    *,
+    binary: Mapping[int, bytes] | None = None,
+    fixed: Mapping[int, bytes] | None = None,
+    code_page: str = "",
+) -> dict[str, bytes]:
+    """The streams of an Outlook message ([MS-OXMSG]) for `compound`: its strings, attachments, and other properties."""
+    kind = "001E" if code_page else "001F"
+    entries = b"".join(struct.pack("<HHI8s", 0, name, 6, value) for name, value in (fixed or {}).items())
+    streams = {"__properties_version1.0": bytes(32) + entries}
+    for name, value in strings.items():
+        streams[f"__substg1.0_{name:04X}{kind}"] = value.encode(code_page or "utf-16-le")
+    for name, content in (binary or {}).items():
+        streams[f"__substg1.0_{name:04X}0102"] = content
+    for number, attached in enumerate(attachments):
+        streams |= {f"__attach_version1.0_#{number:08X}/{path}": content for path, content in attached.items()}
+    return streams
+
+
+def embedded(message: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A message as an attachment of another; its properties have a shorter head."""
+    head = "__properties_version1.0"
+    within = {**message, head: message[head][:24] + message[head][32:]}
+    return {f"__substg1.0_3701000D/{path}": content for path, content in within.items()}

@@ -12,11 +12,14 @@ from documents.extraction.formats.images import draw_image, read_image, recognis
 from documents.extraction.formats.mail import read_mail
 from documents.extraction.formats.office import read_docx, read_pptx
 from documents.extraction.formats.opendocument import read_odp, read_odt
+from documents.extraction.formats.outlook import read_msg
 from documents.extraction.formats.pdf import draw_page, read_pdf, recognise_page
 from documents.extraction.formats.plain import read_csv, read_markdown, read_plain
+from documents.extraction.formats.powerpoint import read_ppt
 from documents.extraction.formats.rtf import read_rtf
 from documents.extraction.formats.spreadsheets import read_ods, read_xls, read_xlsx
 from documents.extraction.formats.web import read_html
+from documents.extraction.formats.word import read_doc
 from documents.extraction.pages import Extraction, Origin, Page, clean, flowing, sheets
 from documents.extraction.pictures import IMAGES, Picture
 from documents.reasons import Reason, Unreadable
@@ -25,13 +28,16 @@ Laid = Sequence[tuple[str, str]]  # (label, text) of every page
 
 # Text without pages is cut into parts; the others come with pages of their own. PDF and pictures are read below.
 READERS: dict[str, Callable[[bytes], Laid]] = {
-    "pptx": lambda document: read_pptx(document),
+    "pptx": read_pptx,
     "xlsx": lambda document: sheets(read_xlsx(document)),
     "xls": lambda document: sheets(read_xls(document)),
     "ods": lambda document: sheets(read_ods(document)),
-    "odp": lambda document: read_odp(document),
+    "odp": read_odp,
     "odt": lambda document: flowing([read_odt(document)]),
     "docx": lambda document: flowing([read_docx(document)]),
+    "doc": lambda document: flowing([read_doc(document)]),
+    "ppt": read_ppt,
+    "msg": lambda document: flowing([read_msg(document)]),
     "html": lambda document: flowing([read_html(document)]),
     "epub": lambda document: flowing(read_epub(document)),
     "eml": lambda document: flowing([read_mail(document)]),
