@@ -35,9 +35,8 @@ from tenants.privacy import describe_exception
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-HEADED = frozenset(
-    {"markdown", "docx", "doc", "odt", "html", "epub"}
-)  # formats whose text has "# " headings and lists to cut at
+# Formats whose text has "# " headings and lists to cut at.
+HEADED = frozenset({"markdown", "docx", "doc", "odt", "html", "epub"})
 _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
 
 
@@ -61,7 +60,7 @@ def ingest(document_id: UUID) -> None:
             return
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
-            ledger.fail(document_id, unreadable.reason)
+            ledger.fail(document_id, unreadable.reason, format_name=unreadable.format)
         except (OperationalError, InterfaceError, KeyUnavailable):
             raise
         except Exception as error:

@@ -56,11 +56,31 @@ def begin(document_id: UUID) -> Document | None:
 def extracted(document_id: UUID, extraction: Extraction) -> None:
     """Commit the text: all pages or none. Raises Stopped."""
     document = _working(document_id, State.EXTRACTING)
+    _keep(document, extraction)
+    document.attempts = 1
+    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts")
+
+
+@transaction.atomic
+def unlocked(document_id: UUID, extraction: Extraction) -> None:
+    """Commit the text that a password opened, and queue the document: the work goes on from there. Raises Refused."""
+    document = _locked(document_id)
+    if document is None or document.trashed_at is not None or not document.is_locked:
+        raise Refused("This document does not ask for a password any more.")
+    _keep(document, extraction)
+    document.reason, document.attempts = "", 0
+    document.started_at = document.finished_at = None
+    fields = ("pages", "format", "detail", "reason", "attempts", "started_at", "finished_at")
+    _enter(document, State.QUEUED, *fields)
+
+
+def _keep(document: Document, extraction: Extraction) -> None:
+    """Write the pages, and on the document what they are; the document is still to be saved."""
     Page.objects.bulk_create(
         (
             Page(
-                id=Page.identity(document_id, page.number),
-                document_id=document_id,
+                id=Page.identity(document.id, page.number),
+                document_id=document.id,
                 number=page.number,
                 label=page.label,
                 text=page.text,
@@ -73,8 +93,6 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document.pages = len(extraction.pages)
     document.format = extraction.format
     document.detail = _unread(extraction)
-    document.attempts = 1
-    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts")
 
 
 @transaction.atomic
@@ -104,12 +122,13 @@ def finish(document_id: UUID) -> None:
 
 
 @transaction.atomic
-def fail(document_id: UUID, reason: Reason, detail: str = "") -> None:
-    """End with a reason, unless somebody ended it before."""
+def fail(document_id: UUID, reason: Reason, detail: str = "", format_name: str = "") -> None:
+    """End with a reason, unless somebody ended it before. `format_name`: what the file was found to be, where that is known."""
     document = _locked(document_id)
     if document is not None and State(document.state) not in FINAL:
         document.detail = detail
-        _end(document, State.FAILED, reason, "detail")
+        document.format = format_name or document.format
+        _end(document, State.FAILED, reason, "detail", "format")
 
 
 @transaction.atomic

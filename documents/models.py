@@ -167,6 +167,11 @@ class Document(models.Model):
         return self.state == self.State.CANCELLED or (self.state == self.State.FAILED and self.reason in RETRYABLE)
 
     @property
+    def is_locked(self) -> bool:
+        """A PDF that can be read with its password (documents.unlocking)."""
+        return self.reason == Reason.ENCRYPTED and self.format == "pdf"
+
+    @property
     def what_happened(self) -> str:
         """The sentence of the reason; empty unless failed."""
         return SENTENCES[Reason(self.reason)][0] if self.reason else ""

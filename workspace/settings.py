@@ -316,6 +316,7 @@ RATE_SEARCH = env.rate("RATE_SEARCH", "120/60")
 RATE_INSTANT = env.rate("RATE_INSTANT", "300/60")  # the page sends at most four a second while somebody types
 RATE_UPLOAD = env.rate("RATE_UPLOAD", "1200/60")  # a browser sends one request for each file
 RATE_PICTURE = env.rate("RATE_PICTURE", "120/60")
+RATE_PASSWORD = env.rate("RATE_PASSWORD", "10/60")  # of PDFs
 
 # -- mail: without a server, staff hand the links over (tenants/mail.py)
 EMAIL_HOST = env.text("EMAIL_HOST", "")

@@ -1,9 +1,11 @@
 """Documents made in code, one builder per format, so that no test depends on a file nobody can read in a review."""
 
 import ctypes
+import hashlib
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from email.message import EmailMessage
 from xml.sax.saxutils import escape
@@ -38,7 +40,8 @@ def relations(targets: Iterable[tuple[str, str, str]]) -> str:
 
 
 def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
-    """A PDF drawn by hand: one line of Helvetica per line of text. A page of "" has no text layer."""
+    """A PDF drawn by hand: one line of Helvetica per line of text. A page of "" is blank. Encrypted, it opens with PASSWORD."""
+    lock = _Lock() if encrypt else None
     objects: dict[int, bytes] = {}
     kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(pages)))
     objects[1] = b"<< /Type /Catalog /Pages 2 0 R >>"
@@ -51,16 +54,21 @@ def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
             shown = line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
             lines.append(f"BT /F1 11 Tf 50 {780 - 14 * row} Td ({shown}) Tj ET")
         drawing = "\n".join(lines).encode("cp1252")
+        if lock:
+            drawing = lock.closed(number + 1, drawing)
         objects[number] = (
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {number + 1} 0 R"
             " /Resources << /Font << /F1 3 0 R >> >> >>"
         ).encode()
         objects[number + 1] = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing)
-    trailer = f"/Size {len(objects) + 1 + encrypt} /Root 1 0 R"
-    if encrypt:
+    return _written(objects, lock)
+
+
+def _written(objects: dict[int, bytes], lock: "_Lock | None") -> bytes:
+    trailer = f"/Size {len(objects) + 1 + bool(lock)} /Root 1 0 R"
+    if lock:
         number = len(objects) + 1
-        secret = "00" * 32
-        objects[number] = f"<< /Filter /Standard /V 2 /R 3 /Length 128 /O <{secret}> /U <{secret}> /P -44 >>".encode()
+        objects[number] = lock.dictionary
         trailer += f" /Encrypt {number} 0 R /ID [<{'11' * 16}> <{'11' * 16}>]"
     body = b"%PDF-1.7\n"
     offsets = {}
@@ -70,6 +78,73 @@ def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
     table = b"".join(b"%010d 00000 n \n" % offsets[number] for number in sorted(objects))
     table = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
     return body + table + f"trailer\n<< {trailer} >>\nstartxref\n{len(body)}\n%%EOF\n".encode()
+
+
+PASSWORD = "Öffne dich 7"
+
+
+class _Lock:
+    """The standard encryption of PDF 1.4 with RC4 of 128 bits (ISO 32000-1, 7.6.3)."""
+
+    PADDING = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+    PERMISSIONS = -44
+
+    def __init__(self) -> None:
+        padded = (PASSWORD.encode("latin-1") + self.PADDING)[:32]
+        owner = self._nineteen(_hashed(padded, 51), padded)
+        permissions = self.PERMISSIONS.to_bytes(4, "little", signed=True)
+        self.key = _hashed(padded + owner + permissions + b"\x11" * 16, 51)
+        user = self._nineteen(self.key, hashlib.md5(self.PADDING + b"\x11" * 16).digest()) + bytes(16)
+        self.dictionary = (
+            f"<< /Filter /Standard /V 2 /R 3 /Length 128 /O <{owner.hex()}> /U <{user.hex()}> /P {self.PERMISSIONS} >>".encode()
+        )
+
+    def closed(self, number: int, content: bytes) -> bytes:
+        return _rc4(hashlib.md5(self.key + number.to_bytes(3, "little") + bytes(2)).digest(), content)
+
+    @staticmethod
+    def _nineteen(key: bytes, content: bytes) -> bytes:
+        for turn in range(20):
+            content = _rc4(bytes(byte ^ turn for byte in key), content)
+        return content
+
+
+def _hashed(content: bytes, times: int) -> bytes:
+    for _ in range(times):
+        content = hashlib.md5(content).digest()
+    return content
+
+
+def _rc4(key: bytes, content: bytes) -> bytes:
+    box, j = list(range(256)), 0
+    for i in range(256):
+        j = (j + box[i] + key[i % len(key)]) % 256
+        box[i], box[j] = box[j], box[i]
+    i = j = 0
+    found = bytearray()
+    for byte in content:
+        i = (i + 1) % 256
+        j = (j + box[i]) % 256
+        box[i], box[j] = box[j], box[i]
+        found.append(byte ^ box[(box[i] + box[j]) % 256])
+    return bytes(found)
+
+
+def locked_scan(words: str) -> bytes:
+    """An encrypted PDF of one page, which is a picture of these words. Opens with PASSWORD."""
+    shown, lock = picture(words), _Lock()
+    width, height = shown.size
+    drawing = lock.closed(4, b"q %d 0 0 %d 0 %d cm /I Do Q" % (595, 595 * height // width, 842 - 595 * height // width))
+    pixels = lock.closed(5, zlib.compress(shown.tobytes()))
+    image = f"/Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceGray /BitsPerComponent 8 /Filter /FlateDecode"
+    objects = {
+        1: b"<< /Type /Catalog /Pages 2 0 R >>",
+        2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources << /XObject << /I 5 0 R >> >> >>",
+        4: b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing),
+        5: b"<< %s /Length %d >>\nstream\n%s\nendstream" % (image.encode(), len(pixels), pixels),
+    }
+    return _written(objects, lock)
 
 
 def stamped(document: bytes, words: str) -> bytes:
