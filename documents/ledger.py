@@ -13,7 +13,7 @@ from django.utils import timezone
 from documents.describing import searchable
 from documents.extraction.pages import Extraction, Origin
 from documents.models import Document, Page
-from documents.reasons import Reason
+from documents.reasons import SENTENCES, Reason
 from search import indexing
 from tenants.errors import Refused
 from tenants.schemas import is_still_open
@@ -197,4 +197,5 @@ def _unread(extraction: Extraction) -> str:
     if not failed:
         return ""
     numbers = ", ".join(map(str, failed[:20])) + (" and more" if len(failed) > 20 else "")
-    return f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
+    said = f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
+    return f"{said} {SENTENCES[extraction.why][0]}" if extraction.why is Reason.NO_OCR else said

@@ -39,7 +39,7 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "Scan it again upright and at 300 dpi, then upload the new file.",
     ),
     Reason.NO_OCR: (
-        "The file consists of pictures, and this server has no text recognition (OCR).",
+        "The pages are pictures, and this server has no text recognition (OCR).",
         "Ask your administrator to install it (apt-get install tesseract-ocr) and restart Cloister, then retry.",
     ),
     Reason.ENCRYPTED: (

@@ -270,22 +270,25 @@ def sandbox() -> Finding:
 
 def recognition() -> Finding:
     """Whether words are read from pictures and scanned pages."""
-    box = Sandbox(languages=settings.OCR_LANGUAGES)
+    name, wanted = "text recognition", settings.OCR_LANGUAGES
+    if wanted == "none":
+        return Finding(name, "ok", "Switched off (OCR_LANGUAGES): pictures and scanned pages are not read")
+    box = Sandbox(languages=wanted)
     try:
         found = box.layers()["languages"]
     except SandboxUnavailable:
-        return Finding("recognition", "warning", "Unknown while the sandbox does not start.", "Repair the sandbox first.")
+        return Finding(name, "warning", "Unknown while the sandbox does not start.", "Repair the sandbox first.")
     finally:
         box.close()
-    missing = sorted(set(settings.OCR_LANGUAGES.split("+")) - set(found.split("+")))
+    missing = [one for one in wanted.split("+") if one not in found.split("+")]
     packages = " ".join(f"tesseract-ocr-{one.replace('_', '-')}" for one in missing)
     if not found:
-        action = f"apt-get install tesseract-ocr {packages}, then restart; or set OCR_LANGUAGES to what is installed."
-        return Finding("recognition", "warning", "Pictures and scanned pages are not read: no text recognition.", action)
+        action = f"apt-get install tesseract-ocr {packages}, then restart; without it, set OCR_LANGUAGES=none."
+        return Finding(name, "warning", "Pictures and scanned pages are not read: tesseract is missing.", action)
     if missing:
         action = f"apt-get install {packages}, then restart; or set OCR_LANGUAGES={found}."
-        return Finding("recognition", "warning", f"Text is recognised as {found}, not as {', '.join(missing)}.", action)
-    return Finding("recognition", "ok", f"Text is recognised in pictures and scanned pages: {found}")
+        return Finding(name, "warning", f"Text is recognised as {found}, not as {', '.join(missing)}.", action)
+    return Finding(name, "ok", f"Pictures and scanned pages are read: {found}")
 
 
 # ---------------------------------------------------------------- the machine

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from documents.reasons import Reason
+
 PART_CHARACTERS = 8000
 LABEL_CHARACTERS = 100
 
@@ -39,10 +41,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was read: the format found in the bytes, and the pages."""
+    """What was read: the format found in the bytes, and the pages; `why` the last picture failed, when one did."""
 
     format: str
     pages: tuple[Page, ...]
+    why: Reason | None = None
 
     def numbers(self, origin: Origin) -> list[int]:
         """The numbers of the pages of that origin."""

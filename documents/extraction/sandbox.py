@@ -126,14 +126,14 @@ class Sandbox:
         can = bool(self.layers()["languages"])
         until = time.monotonic() + seconds
         room = answers.MAX_BYTES
-        why = Reason.NO_TEXT if can else Reason.NO_OCR
+        why: Reason | None = None
         pages: list[Page] = []
         for page in extraction.pages:
             if page.origin is Origin.SCANNED:
                 before()
                 try:
                     if not can or time.monotonic() > until:
-                        raise Unreadable(why if not can else Reason.TIMEOUT)
+                        raise Unreadable(Reason.TIMEOUT if can else Reason.NO_OCR)
                     page = self._with_words(source, page, secret)
                 except Unreadable as unreadable:
                     why = unreadable.reason
@@ -142,9 +142,9 @@ class Sandbox:
             if room < 0:
                 raise Unreadable(Reason.TOO_LARGE, "words", extraction.format)
             pages.append(page)
-        read = Extraction(extraction.format, tuple(pages))
+        read = Extraction(extraction.format, tuple(pages), why)
         if not read.has_text:
-            raise Unreadable(why, "picture", extraction.format)
+            raise Unreadable(why or Reason.NO_TEXT, "picture", extraction.format)
         return read
 
     def _with_words(self, source: int, page: Page, secret: list[str]) -> Page:

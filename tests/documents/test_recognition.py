@@ -194,6 +194,21 @@ def test_a_page_says_that_it_was_recognised_and_the_document_counts(
     assert "so some can be wrong" in recognised
 
 
+def test_pages_that_are_not_recognised_are_named_with_the_reason(
+    client_viewer: Client,
+    address: Callable[[str], str],
+    ingested: Callable[[bytes], Document],
+    without: Sandbox,
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setattr(ingestion, "sandbox", lambda: without)
+    document = ingested(files.scanned(["Typed page", files.picture(WORDS)]))
+    page = client_viewer.get(address(f"documents/{document.id}/?page=2")).content.decode()
+    assert "1 of 2 pages could not be read and are not searchable: 2. The pages are pictures, and this server has no" in page
+    assert "This page could not be read and is not searchable." in page
+    assert "2: 1 with text, 1 could not be read" in page
+
+
 def test_a_picture_is_shown_beside_its_words(
     client_viewer: Client, address: Callable[[str], str], ingested: Callable[[bytes], Document]
 ) -> None:
