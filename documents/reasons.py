@@ -44,7 +44,7 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
     ),
     Reason.ENCRYPTED: (
         "The file is protected with a password, so its text cannot be read.",
-        "Save a copy without the password, then upload the copy.",
+        "Enter the password of a PDF on its page. Of other files save a copy without it, then upload the copy.",
     ),
     Reason.DAMAGED: (
         "The file is damaged or was not saved completely.",
