@@ -30,6 +30,11 @@ RUN useradd --create-home --uid 10001 --shell /usr/sbin/nologin cloister \
     && chown -R cloister:cloister /home/cloister \
     && install -d -o cloister -g cloister -m 0700 /keys /var/lib/cloister
 
+# Words are recognised in pictures and scanned pages with these; more languages: tesseract-ocr-<code>, and OCR_LANGUAGES.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends tesseract-ocr tesseract-ocr-deu \
+    && rm -rf /var/lib/apt/lists/*
+
 WORKDIR /app
 COPY requirements.txt .
 RUN pip install -r requirements.txt

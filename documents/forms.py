@@ -132,6 +132,18 @@ class MetadataForm(forms.Form):
             self.add_error(keys.get(name), said)
 
 
+class PasswordForm(forms.Form):
+    """The password of a PDF, as it was typed."""
+
+    password = forms.CharField(
+        label="Password of the PDF",
+        help_text="Used once, now, to read the text, and kept nowhere.",
+        max_length=200,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "off"}),
+    )
+
+
 class FieldForm(forms.Form):
     """A field of a collection, as it can be changed once it is there."""
 

@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from uuid import UUID
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from redis.exceptions import RedisError
 
@@ -35,7 +36,8 @@ from tenants.privacy import describe_exception
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-HEADED = frozenset({"markdown", "docx", "html", "epub"})  # formats whose text has "# " headings and lists to cut at
+# Formats whose text has "# " headings and lists to cut at.
+HEADED = frozenset({"markdown", "docx", "doc", "odt", "html", "epub"})
 _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
 
 
@@ -60,7 +62,7 @@ def ingest(document_id: UUID) -> bool:
             pass
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
-            ledger.fail(document_id, unreadable.reason)
+            ledger.fail(document_id, unreadable.reason, format_name=unreadable.format)
         except (OperationalError, InterfaceError, KeyUnavailable):
             raise
         except Exception as error:
@@ -86,7 +88,8 @@ def _has_keys(document_id: UUID) -> bool:
 def _extract(document: Document) -> Extraction:
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
-        return sandbox().extract(storage.read(document.id, document.stored_name), extension)
+        stored = storage.read(document.id, document.stored_name)
+        return sandbox().extract(stored, extension, before_picture=lambda: ledger.still_working(document.id))
     except (storage.FileMissing, Tampered) as error:
         raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
     except SandboxUnavailable as error:
@@ -152,7 +155,7 @@ def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
 @functools.cache
 def sandbox() -> Sandbox:
     """The process's one sandbox."""
-    return Sandbox()
+    return Sandbox(languages=settings.OCR_LANGUAGES)
 
 
 @functools.cache

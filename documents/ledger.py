@@ -17,9 +17,9 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from documents.describing import searchable
-from documents.extraction.pages import Extraction
+from documents.extraction.pages import Extraction, Origin
 from documents.models import Document, Page, Stage
-from documents.reasons import HEALS, RETRYABLE, WAITS, Reason
+from documents.reasons import HEALS, RETRYABLE, SENTENCES, WAITS, Reason
 from search import indexing
 from tenants.audit.events import Event
 from tenants.audit.recording import record
@@ -38,6 +38,12 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 FINAL = frozenset({State.READY, State.FAILED, State.CANCELLED})
 MAX_ATTEMPTS = 3  # starts without progress; a document that kills its worker as often has to wait (reasons.WAITS)
+_COLUMNS = {
+    Origin.EXTRACTED: "pages_extracted",
+    Origin.RECOGNISED: "pages_ocr",
+    Origin.EMPTY: "pages_empty",
+    Origin.FAILED: "pages_failed",
+}
 _PAGES_AT_ONCE = 500  # rows of an INSERT; PostgreSQL takes at most 65,535 parameters
 
 
@@ -69,14 +75,39 @@ def begin(document_id: UUID) -> Document | None:
 def extracted(document_id: UUID, extraction: Extraction) -> None:
     """Commit the text: all pages or none. Raises Stopped."""
     document = _working(document_id, State.EXTRACTING)
+    _keep(document, extraction)
+    document.attempts, document.retries = 1, 0
+    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts", "retries")
+    _close([document_id], Stage.Outcome.DONE, **tally(extraction))
+    _open(document_id, Stage.Name.EMBED)
+
+
+@transaction.atomic
+def unlocked(document_id: UUID, extraction: Extraction) -> None:
+    """Commit the text that a password opened, and queue the document: the work goes on from there. Raises Refused."""
+    document = _locked(document_id)
+    if document is None or document.trashed_at is not None or not document.is_locked:
+        raise Refused("This document does not ask for a password any more.")
+    _keep(document, extraction)
+    document.reason, document.attempts, document.retries = "", 0, 0
+    document.started_at = document.finished_at = None
+    fields = ("pages", "format", "detail", "reason", "attempts", "retries", "started_at", "finished_at")
+    _enter(document, State.QUEUED, *fields)
+    _open(document_id, Stage.Name.EXTRACT)  # it ran in the request that had the password
+    _close([document_id], Stage.Outcome.DONE, **tally(extraction))
+
+
+def _keep(document: Document, extraction: Extraction) -> None:
+    """Write the pages, and on the document what they are; the document is still to be saved."""
     Page.objects.bulk_create(
         (
             Page(
-                id=Page.identity(document_id, page.number),
-                document_id=document_id,
+                id=Page.identity(document.id, page.number),
+                document_id=document.id,
                 number=page.number,
                 label=page.label,
                 text=page.text,
+                origin=page.origin,
             )
             for page in extraction.pages
         ),
@@ -85,10 +116,6 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document.pages = len(extraction.pages)
     document.format = extraction.format
     document.detail = _unread(extraction)
-    document.attempts, document.retries = 1, 0
-    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts", "retries")
-    _close([document_id], Stage.Outcome.DONE, **tally(extraction))
-    _open(document_id, Stage.Name.EMBED)
 
 
 @transaction.atomic
@@ -120,11 +147,15 @@ def finish(document_id: UUID) -> None:
 
 
 @transaction.atomic
-def fail(document_id: UUID, reason: Reason, detail: str = "") -> None:
-    """End with a reason, unless somebody ended it before; what can heal is queued again, for later."""
+def fail(document_id: UUID, reason: Reason, detail: str = "", format_name: str = "") -> None:
+    """End with a reason, unless somebody ended it before; what can heal is queued again, for later.
+
+    `format_name`: what the file was found to be, where that is known.
+    """
     document = _locked(document_id)
     if document is not None and State(document.state) not in FINAL:
         _close([document_id], Stage.Outcome.FAILED, reason=reason)
+        document.format = format_name or document.format
         _fail(document, reason, detail)
 
 
@@ -176,11 +207,7 @@ def retry_all(document_ids: Iterable[UUID]) -> int:
 
 def tally(extraction: Extraction) -> dict[str, int]:
     """What became of the pages, each counted once, as columns of Stage: their numbers add up to `pages`."""
-    unread = frozenset(extraction.unread)
-    became = Counter(
-        "pages_failed" if page.number in unread else "pages_extracted" if page.text.strip() else "pages_empty"
-        for page in extraction.pages
-    )
+    became = Counter(_COLUMNS[page.origin] for page in extraction.pages)
     return {"pages": len(extraction.pages), **became}
 
 
@@ -255,7 +282,7 @@ def _fail(document: Document, reason: Reason, detail: str = "") -> None:
         _enter(document, State.QUEUED, "retry_at", "retries", "attempts")
         return
     document.detail = detail
-    _end(document, State.FAILED, reason, "detail")
+    _end(document, State.FAILED, reason, "detail", "format")
 
 
 def _end(document: Document, state: State, reason: Reason | None = None, *fields: str) -> None:
@@ -265,7 +292,9 @@ def _end(document: Document, state: State, reason: Reason | None = None, *fields
 
 
 def _unread(extraction: Extraction) -> str:
-    if not extraction.unread:
+    failed = extraction.numbers(Origin.FAILED)
+    if not failed:
         return ""
-    numbers = ", ".join(map(str, extraction.unread[:20])) + (" and more" if len(extraction.unread) > 20 else "")
-    return f"{len(extraction.unread)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
+    numbers = ", ".join(map(str, failed[:20])) + (" and more" if len(failed) > 20 else "")
+    said = f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
+    return f"{said} {SENTENCES[extraction.why][0]}" if extraction.why is Reason.NO_OCR else said

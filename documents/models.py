@@ -6,6 +6,7 @@ from typing import ClassVar
 from django.db import models
 from django.utils import timezone
 
+from documents.extraction.pages import Origin
 from documents.reasons import RETRYABLE, SENTENCES, WAITS, Reason
 from tenants.fields import EncryptedTextField
 
@@ -184,6 +185,11 @@ class Document(models.Model):
         return self.state == self.State.CANCELLED or (self.state == self.State.FAILED and self.reason in RETRYABLE)
 
     @property
+    def is_locked(self) -> bool:
+        """A PDF that can be read with its password (documents.unlocking)."""
+        return self.reason == Reason.ENCRYPTED and self.format == "pdf"
+
+    @property
     def what_happened(self) -> str:
         """The sentence of the reason; empty unless failed."""
         return SENTENCES[Reason(self.reason)][0] if self.reason else ""
@@ -266,6 +272,7 @@ class Page(models.Model):
     number = models.PositiveIntegerField()
     label = EncryptedTextField(default="")
     text = EncryptedTextField()
+    origin = models.CharField(max_length=10, default=Origin.EXTRACTED.value, db_default=Origin.EXTRACTED.value)
 
     class Meta:
         ordering: ClassVar[list[str]] = ["number"]

@@ -1,4 +1,4 @@
-"""A page of a PDF as a picture, drawn each time it is asked for and kept nowhere.
+"""A page of a PDF or of a picture's file as a picture, drawn each time it is asked for and kept nowhere.
 
 The sandbox answers with bare pixels, and the picture's file is made of them here. A child that a document has taken over
 can so choose colours and nothing else: were it to answer with a PNG, what it wrote would be read by the decoder of the
@@ -15,6 +15,7 @@ from threading import BoundedSemaphore
 from django.core.signing import BadSignature, TimestampSigner
 
 from documents import png, storage
+from documents.extraction.pictures import IMAGES
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document
 from documents.reasons import SENTENCES, Reason, Unreadable
@@ -22,6 +23,7 @@ from tenants.ciphers import Tampered
 
 logger = logging.getLogger(__name__)
 
+DRAWN = IMAGES | {"pdf"}  # no other format says how a page looks
 MOST_BYTES = 100_000_000  # of a file whose pages are drawn
 PLACES = 3  # one is drawn, two wait; who comes then is told so at once
 OPENED_SECONDS = 12 * 3600  # for so long an opened page shows its picture
@@ -39,14 +41,14 @@ class NoPicture(Exception):
 
 
 def can_have(document: Document) -> bool:
-    """Whether its pages can be drawn: no other format says how a page looks."""
-    return document.format == "pdf" and document.size <= MOST_BYTES
+    """Whether its pages can be drawn."""
+    return document.format in DRAWN and document.size <= MOST_BYTES
 
 
 def draw(document: Document, number: int) -> bytes:
     """A page as a PNG file. Raises NoPicture."""
     if not can_have(document) or not 0 < number <= document.pages:
-        raise NoPicture(f"Only pages of a PDF of at most {MOST_BYTES // 1_000_000} MB have a picture.")
+        raise NoPicture(f"Only pages of a PDF or a picture of at most {MOST_BYTES // 1_000_000} MB have a picture.")
     if not _places.acquire(blocking=False):
         raise NoPicture("Too many pictures are being drawn just now.", is_passing=True)
     try:

@@ -1,10 +1,19 @@
 """A page of a document as a person reads it: its text, with the passages that search knows standing out by their number."""
 
 import bisect
+from collections import Counter
 from dataclasses import dataclass, field
 
+from documents.extraction.pages import Origin
 from documents.models import Document, Page
 from search.models import Chunk
+
+WORDS = {
+    Origin.EXTRACTED: "with text",
+    Origin.RECOGNISED: "recognised in pictures",
+    Origin.EMPTY: "empty",
+    Origin.FAILED: "could not be read",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +28,12 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class PageView:
+    """`origins`: of all pages of the document, how many came to their text in which way."""
+
     number: int
     label: str
+    origin: Origin
+    origins: list[tuple[str, int]]
     stretches: list[Stretch]
     previous: tuple[int, str] | None = None
     following: tuple[int, str] | None = None
@@ -30,11 +43,12 @@ class PageView:
 def read_page(document: Document, number: int, passage: str = "") -> PageView | None:
     """One page, the nearest there is; None while the document has no text. Three queries, whatever its length."""
     read = Page._meta.get_field("label").reader()
-    rows = Page.objects.filter(document=document).order_by("number").values_list("number", "label")
+    rows = Page.objects.filter(document=document).order_by("number").values_list("number", "label", "origin")
     # opened under the id the place should have: another document's page put here raises Tampered
-    choices = [(found, read(Page.identity(document.id, found), label) or f"Page {found}") for found, label in rows]
+    choices = [(found, read(Page.identity(document.id, found), label) or f"Page {found}") for found, label, _ in rows]
     if not choices:
         return None
+    counted = Counter(origin for _, _, origin in rows)
     place = min(bisect.bisect_left(choices, (number, "")), len(choices) - 1)
     page = Page.objects.get(pk=Page.identity(document.id, choices[place][0]))
     chunks = Chunk.objects.filter(document_id=document.id, page=page.number).order_by("sequence")
@@ -44,6 +58,8 @@ def read_page(document: Document, number: int, passage: str = "") -> PageView | 
     return PageView(
         number=page.number,
         label=page.label,
+        origin=Origin(page.origin),
+        origins=[(words, counted[origin]) for origin, words in WORDS.items() if counted[origin]],
         stretches=_stretches(page.text, passages, passage),
         previous=choices[place - 1] if place else None,
         following=choices[place + 1] if place + 1 < len(choices) else None,

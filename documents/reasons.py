@@ -3,8 +3,8 @@
 from enum import StrEnum
 
 READABLE = (
-    "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, plain text, "
-    "CSV, EPUB, e-mail (.eml) and RTF"
+    "PDF, Word (.docx, .doc), PowerPoint (.pptx, .ppt), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, "
+    "plain text, CSV, EPUB, e-mail (.eml, .msg), RTF, and pictures of text (PNG, JPEG, TIFF, WebP, BMP, GIF)"
 )
 
 
@@ -13,6 +13,7 @@ class Reason(StrEnum):
 
     EMPTY = "empty"
     NO_TEXT = "no_text"
+    NO_OCR = "no_ocr"
     ENCRYPTED = "encrypted"
     DAMAGED = "damaged"
     UNSUPPORTED = "unsupported"
@@ -35,12 +36,16 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "Check that it was saved completely, then upload it again.",
     ),
     Reason.NO_TEXT: (
-        "The PDF has no text layer: its pages are pictures, as scanners make them.",
-        "Run text recognition (OCR) on it, then upload the result.",
+        "No words were found: the pages are blank, or pictures in which text recognition (OCR) found no words.",
+        "Scan it again upright and at 300 dpi, then upload the new file.",
+    ),
+    Reason.NO_OCR: (
+        "The pages are pictures, and this server has no text recognition (OCR).",
+        "Ask your administrator to install it (apt-get install tesseract-ocr) and restart Cloister, then retry.",
     ),
     Reason.ENCRYPTED: (
         "The file is protected with a password, so its text cannot be read.",
-        "Save a copy without the password, then upload the copy.",
+        "Enter the password of a PDF on its page. Of other files save a copy without it, then upload the copy.",
     ),
     Reason.DAMAGED: (
         "The file is damaged or was not saved completely.",
@@ -94,7 +99,8 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
 
 # Worth a second try with the same bytes; for the others only a different file helps.
 RETRYABLE = frozenset({
-    Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE, Reason.INTERNAL,
+    Reason.NO_OCR, Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE,
+    Reason.INTERNAL,
 })  # fmt: skip
 # What passes by itself, since it is not about the file: Cloister tries again, after so many seconds each time.
 HEALS = frozenset({Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE})
@@ -102,9 +108,13 @@ WAITS = (60, 600)
 
 
 class Unreadable(Exception):
-    """No text could be taken from a file; `reason` says why. `detail` is for the log: a class name, never content."""
+    """No text could be taken from a file; `reason` says why. `detail` is for the log: a class name, never content.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    `format`: what the file was found to be, empty when that is not known.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", format_name: str = "") -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.detail = detail
+        self.format = format_name

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from documents import collection_views, export_views, field_views, trash_views, views
+from documents import collection_views, export_views, field_views, trash_views, unlock_views, views
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -18,6 +18,7 @@ urlpatterns = [
     path("documents/<uuid:document_id>/delete/", views.document_delete, name="document-delete"),
     path("documents/<uuid:document_id>/retry/", views.document_retry, name="document-retry"),
     path("documents/<uuid:document_id>/cancel/", views.document_cancel, name="document-cancel"),
+    path("documents/<uuid:document_id>/unlock/", unlock_views.document_unlock, name="document-unlock"),
     path("documents/<uuid:document_id>/describe/", field_views.document_describe, name="document-describe"),
     path("documents/<uuid:document_id>/restore/", trash_views.document_restore, name="document-restore"),
     path("documents/<uuid:document_id>/erase/", trash_views.document_erase, name="document-erase"),

@@ -273,6 +273,29 @@ def sandbox() -> Finding:
     return Finding("sandbox", "ok", "seccomp, limits, namespaces, Landlock")
 
 
+def recognition() -> Finding:
+    """Whether words are read from pictures and scanned pages."""
+    name, wanted = "text recognition", settings.OCR_LANGUAGES
+    if wanted == "none":
+        return Finding(name, "ok", "Switched off (OCR_LANGUAGES): pictures and scanned pages are not read")
+    box = Sandbox(languages=wanted)
+    try:
+        found = box.layers()["languages"]
+    except SandboxUnavailable:
+        return Finding(name, "warning", "Unknown while the sandbox does not start.", "Repair the sandbox first.")
+    finally:
+        box.close()
+    missing = [one for one in wanted.split("+") if one not in found.split("+")]
+    packages = " ".join(f"tesseract-ocr-{one.replace('_', '-')}" for one in missing)
+    if not found:
+        action = f"apt-get install tesseract-ocr {packages}, then restart; without it, set OCR_LANGUAGES=none."
+        return Finding(name, "warning", "Pictures and scanned pages are not read: tesseract is missing.", action)
+    if missing:
+        action = f"apt-get install {packages}, then restart; or set OCR_LANGUAGES={found}."
+        return Finding(name, "warning", f"Text is recognised as {found}, not as {', '.join(missing)}.", action)
+    return Finding(name, "ok", f"Pictures and scanned pages are read: {found}")
+
+
 # ---------------------------------------------------------------- the machine
 
 
@@ -301,7 +324,8 @@ def mail() -> Finding:
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
-    database, isolation, workspaces, queue, worker, keystore, keys_backup, access, model, sandbox, disk, mail,
+    database, isolation, workspaces, queue, worker, keystore, keys_backup, access, model, sandbox, recognition,
+    disk, mail,
 )  # fmt: skip
 
 

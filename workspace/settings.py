@@ -317,6 +317,7 @@ RATE_SEARCH = env.rate("RATE_SEARCH", "120/60")
 RATE_INSTANT = env.rate("RATE_INSTANT", "300/60")  # the page sends at most four a second while somebody types
 RATE_UPLOAD = env.rate("RATE_UPLOAD", "1200/60")  # a browser sends one request for each file
 RATE_PICTURE = env.rate("RATE_PICTURE", "120/60")
+RATE_PASSWORD = env.rate("RATE_PASSWORD", "10/60")  # of PDFs
 
 # -- mail: without a server, staff hand the links over (tenants/mail.py)
 EMAIL_HOST = env.text("EMAIL_HOST", "")
@@ -332,6 +333,7 @@ DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("EMAIL_FROM", "Cloister <cloister@l
 FILE_UPLOAD_HANDLERS = ["documents.uploads.RefusingUploadHandler"]
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+OCR_LANGUAGES = env.text("OCR_LANGUAGES", "eng+deu")  # as far as they are installed
 MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 500_000_000, 1)
 
 # -- workspaces

@@ -6,13 +6,15 @@ Length-prefixed text instead of JSON: what it costs to read is bounded by its si
 import re
 import struct
 
-from documents.extraction.pages import LABEL_CHARACTERS, Extraction, Page
+from documents.extraction.pages import LABEL_CHARACTERS, Extraction, Origin, Page
 from documents.extraction.pictures import COLOUR, GREY, SIDE, Picture
 from documents.reasons import Reason, Unreadable
 
 MAGIC = b"CLOISTER1"
 MAX_PAGES = 20_000
 MAX_BYTES = 64 << 20
+MAX_WORDS = 1 << 20  # bytes of an answer that holds the words of one picture
+_ORIGINS = tuple(Origin)  # written as their place in it
 _FORMAT = re.compile(rb"[a-z]{2,12}")
 _DETAIL = re.compile(rb"[A-Za-z_.]{0,80}")
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
@@ -26,9 +28,12 @@ class Malformed(ValueError):
 def pack_pages(extraction: Extraction) -> bytes:
     pieces = [MAGIC, b"P", _packed(extraction.format), struct.pack("<I", len(extraction.pages))]
     for page in extraction.pages:
-        pieces += [_packed(page.label), _packed(page.text)]
-    pieces.append(struct.pack(f"<I{len(extraction.unread)}I", len(extraction.unread), *extraction.unread))
+        pieces += [_packed(page.label), _packed(page.text), struct.pack("<I", _ORIGINS.index(page.origin))]
     return b"".join(pieces)
+
+
+def pack_words(text: str) -> bytes:
+    return b"".join([MAGIC, b"W", _packed(text)])
 
 
 def pack_picture(picture: Picture) -> bytes:
@@ -36,8 +41,8 @@ def pack_picture(picture: Picture) -> bytes:
     return b"".join([MAGIC, b"D", shape, struct.pack("<I", len(picture.pixels)), picture.pixels])
 
 
-def pack_refusal(reason: Reason, detail: str = "") -> bytes:
-    return b"".join([MAGIC, b"R", _packed(reason.value), _packed(detail)])
+def pack_refusal(reason: Reason, detail: str = "", format_name: str = "") -> bytes:
+    return b"".join([MAGIC, b"R", _packed(reason.value), _packed(detail), _packed(format_name)])
 
 
 def unpack_pages(answer: bytes) -> Extraction:
@@ -47,15 +52,19 @@ def unpack_pages(answer: bytes) -> Extraction:
     count = reader.number()
     if not _FORMAT.fullmatch(format_name) or not 0 < count <= MAX_PAGES:
         raise Malformed
-    pages = tuple(Page(number, reader.text(_LABEL_LIMIT), reader.text(MAX_BYTES)) for number in range(1, count + 1))
-    missing = reader.number()
-    if missing > count:
-        raise Malformed
-    unread = tuple(reader.number() for _ in range(missing))
+    pages = tuple(
+        Page(number, reader.text(_LABEL_LIMIT), reader.text(MAX_BYTES), reader.origin()) for number in range(1, count + 1)
+    )
     reader.end()
-    if any(not 0 < number <= count for number in unread):
-        raise Malformed
-    return Extraction(format_name.decode("ascii"), pages, unread)
+    return Extraction(format_name.decode("ascii"), pages)
+
+
+def unpack_words(answer: bytes) -> str:
+    """The words of one picture. Raises as `unpack_pages` does."""
+    reader = _opened(answer, b"W")
+    text = reader.text(MAX_WORDS)
+    reader.end()
+    return text
 
 
 def unpack_picture(answer: bytes) -> Picture:
@@ -82,11 +91,11 @@ def _opened(answer: bytes, kind: bytes) -> "_Reader":
         reason = Reason(reader.take().decode("ascii"))
     except ValueError:
         raise Malformed from None
-    detail = reader.take()
+    detail, format_name = reader.take(), reader.take()
     reader.end()
-    if not _DETAIL.fullmatch(detail):
+    if not _DETAIL.fullmatch(detail) or (format_name and not _FORMAT.fullmatch(format_name)):
         raise Malformed
-    raise Unreadable(reason, detail.decode("ascii"))
+    raise Unreadable(reason, detail.decode("ascii"), format_name.decode("ascii"))
 
 
 def _packed(text: str) -> bytes:
@@ -114,6 +123,12 @@ class _Reader:
             raise Malformed
         self.position += length
         return body
+
+    def origin(self) -> Origin:
+        place = self.number()
+        if place >= len(_ORIGINS):
+            raise Malformed
+        return _ORIGINS[place]
 
     def text(self, limit: int) -> str:
         try:

@@ -3,9 +3,16 @@
 import re
 
 from documents.extraction.archives import Archive
+from documents.extraction.containers import SIGNATURE, Container
 from documents.reasons import Reason, Unreadable
 
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_STREAMS = {
+    "WordDocument": "doc",
+    "PowerPoint Document": "ppt",
+    "Workbook": "xls",
+    "Book": "xls",
+    "__properties_version1.0": "msg",
+}
 # Kinds of text cannot be told apart for certain, so the extension has a say; text of any other name is plain text.
 TEXT_EXTENSIONS = {
     "md": "markdown", "markdown": "markdown", "mkd": "markdown",
@@ -22,10 +29,16 @@ _HTML = re.compile(rb"\s*(?:<\?xml[^>]{0,200}\?>\s*|<!--.{0,2000}?-->\s*)*<(?:!d
 _MAIL_HEADER = re.compile(rb"(?:[!-9;-~]+:[^\n]*\n(?:[ \t][^\n]*\n)*){3,}", re.I)
 _MAIL_SIGNS = re.compile(rb"^(?:from|to|subject|date|message-id|received|mime-version|return-path|delivered-to):", re.I | re.M)
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_PICTURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+)
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the second header, the only sign beyond "BM"
 _SIGNATURES = (
-    b"\x89PNG",
-    b"\xff\xd8\xff",
-    b"GIF8",
     b"\x7fELF",
     b"MZ",
     b"\x1f\x8b",
@@ -44,19 +57,23 @@ def detect(document: bytes, extension: str) -> str:
         return "pdf"
     if document.startswith(b"PK"):
         return _zipped(document)
-    if document.startswith(OLE):
+    if document.startswith(SIGNATURE):
         return _contained(document)
     if document.lstrip()[:5] == b"{\\rtf":
         return "rtf"
+    if name := _picture(document):
+        return name
     return _text(document, extension.lower())
 
 
 def _contained(document: bytes) -> str:
     """An OLE container: an encrypted .docx, Office before 2007, an Outlook message. Its streams are known by their names."""
-    if "EncryptedPackage".encode("utf-16-le") in document:
+    container = Container(document)
+    if container.has("EncryptedPackage"):
         raise Unreadable(Reason.ENCRYPTED, "ole")
-    if any(f"\0{name}\0".encode("utf-16-le") in document for name in ("Workbook", "Book")):
-        return "xls"
+    for stream, name in _STREAMS.items():
+        if container.has(stream):
+            return name
     raise Unreadable(Reason.UNSUPPORTED, "ole")
 
 
@@ -73,6 +90,17 @@ def _zipped(document: bytes) -> str:
             if sign in kinds:
                 return name
     raise Unreadable(Reason.UNSUPPORTED, "zip")
+
+
+def _picture(document: bytes) -> str:
+    for signature, name in _PICTURES:
+        if document.startswith(signature):
+            return name
+    if document.startswith(b"RIFF") and document[8:12] == b"WEBP":
+        return "webp"
+    if document.startswith(b"BM") and int.from_bytes(document[14:18], "little") in _BMP_HEADERS:
+        return "bmp"
+    return ""
 
 
 def _text(document: bytes, extension: str) -> str:

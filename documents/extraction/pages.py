@@ -4,6 +4,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
+
+from documents.reasons import Reason
 
 PART_CHARACTERS = 8000
 LABEL_CHARACTERS = 100
@@ -16,6 +19,16 @@ _BLANK_LINES = re.compile(r"[ \t]*\n(?:[ \t]*\n){2,}")
 _HEADING = re.compile(r"\n(?=#{1,6} )")
 
 
+class Origin(StrEnum):
+    """How a page came to its text, or why it has none: every page has exactly one."""
+
+    EXTRACTED = "extracted"  # the file says it in letters
+    RECOGNISED = "recognised"  # read from a picture, and so with mistakes
+    EMPTY = "empty"
+    FAILED = "failed"  # not searchable
+    SCANNED = "scanned"  # a picture whose words are still to be recognised: inside the sandbox's answer only
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page, slide, sheet or part: numbered from 1, with the label a person reads ("Page 3"; empty for a single part)."""
@@ -23,15 +36,24 @@ class Page:
     number: int
     label: str
     text: str
+    origin: Origin = Origin.EXTRACTED
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was read: the format found in the bytes, the pages, and the numbers of pages which could not be read."""
+    """What was read: the format found in the bytes, and the pages; `why` the last picture failed, when one did."""
 
     format: str
     pages: tuple[Page, ...]
-    unread: tuple[int, ...] = ()
+    why: Reason | None = None
+
+    def numbers(self, origin: Origin) -> list[int]:
+        """The numbers of the pages of that origin."""
+        return [page.number for page in self.pages if page.origin is origin]
+
+    @property
+    def has_text(self) -> bool:
+        return any(page.text and not page.text.isspace() for page in self.pages)
 
 
 def clean(text: str) -> str:

@@ -15,14 +15,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from documents.extraction import answers, pictures
-from documents.extraction.pages import Extraction
+from documents.extraction.pages import Extraction, Origin, Page
 from documents.extraction.pictures import Picture
-from documents.extraction.zygote import DRAW, PROBE, READ
+from documents.extraction.zygote import DRAW, PROBE, READ, RECOGNISE
 from documents.reasons import Reason, Unreadable
 
 REQUIRED = ("limits", "no_new_privs", "seccomp")  # without these nothing is parsed; the other layers are depth
@@ -33,13 +35,15 @@ DOCUMENTS_PER_ZYGOTE = 200  # children share its address layout, so it is replac
 START_SECONDS = 60
 # For one picture, somebody waits: less of everything. A usual page takes 10 ms.
 DRAWING_BYTES, DRAWING_CPU, DRAWING_WALL = 512 << 20, 5, 10.0
+# A usual page takes 1 to 4 s of CPU to recognise; pages that are left when the time for all is up have failed.
+RECOGNISING_CPU, RECOGNISING_WALL, RECOGNISING_ALL = 40, 120.0, 2 * 3600.0
 FORMATS = "documents.extraction.formats"
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # -I: no environment variable, user site or working directory reaches the interpreter's path.
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from documents.extraction import zygote;"
-    " zygote.main(int(sys.argv[2]), sys.argv[3])"
+    " zygote.main(int(sys.argv[2]), sys.argv[3], sys.argv[4])"
 )
 
 _REASON_BY_SIGNAL = {
@@ -57,10 +61,14 @@ class SandboxUnavailable(Exception):
 
 
 class Sandbox:
-    """One zygote, started when first needed and replaced when worn out. Threads may share it: they take turns."""
+    """One zygote, started when first needed and replaced when worn out. Threads may share it: they take turns.
 
-    def __init__(self, readers: str = FORMATS, *, root: str = _ROOT) -> None:
+    `languages`: those in which the words of pictures are recognised ("eng+deu"), as far as they are installed.
+    """
+
+    def __init__(self, readers: str = FORMATS, *, languages: str = "", root: str = _ROOT) -> None:
         self._readers = readers
+        self._languages = languages
         self._root = root
         self._turn = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,7 +78,10 @@ class Sandbox:
         self._layers: dict[str, Any] = {}
 
     def layers(self) -> dict[str, Any]:
-        """What holds here: limits, no_new_privs, seccomp, namespaces, landlock, account. Raises SandboxUnavailable."""
+        """What holds here: limits, no_new_privs, seccomp, namespaces, landlock, account; and the languages of recognition.
+
+        Raises SandboxUnavailable.
+        """
         with self._turn:
             self._ready()
             return dict(self._layers)
@@ -80,28 +91,74 @@ class Sandbox:
         document: Iterable[bytes],
         extension: str,
         *,
+        password: str = "",
+        before_picture: Callable[[], None] = lambda: None,
+        seconds: float = RECOGNISING_ALL,
         memory: int = MEMORY_BYTES,
         cpu: int = CPU_SECONDS,
         wall: float = WALL_SECONDS,
     ) -> Extraction:
         """Read a document given in pieces. Raises Unreadable (the file's fault) or SandboxUnavailable (ours).
 
-        The pieces go to sealed memory that has no name and no file: nothing is written to a disk.
+        The pieces go to sealed memory that has no name and no file: nothing is written to a disk. Pages that are pictures
+        are recognised one by one, for `seconds` in all; `before_picture` is called before each, and what it raises ends it.
+        The zygote hears the password: with one, use a sandbox of its own and close it.
         """
-        request = {"task": READ, "about": extension[:16], "memory": memory, "cpu": cpu, "wall": wall}
-        return self._answered(document, request, answers.MAX_BYTES, answers.unpack_pages)
+        secret = [password] if password else []
+        request = {"task": READ, "about": [extension[:16], *secret], "memory": memory, "cpu": cpu, "wall": wall}
+        with _sealed(document) as source:
+            extraction = self._answered(source, request, answers.MAX_BYTES, answers.unpack_pages)
+            if extraction.numbers(Origin.SCANNED):
+                extraction = self._recognised(source, extraction, secret, before_picture, seconds)
+        return extraction
 
     def draw(self, document: Iterable[bytes], page: int) -> Picture:
-        """A picture of a page of a PDF, counted from 1. Takes the document and raises as `extract` does."""
+        """A picture of a page, counted from 1. Takes the document and raises as `extract` does."""
         limits = {"memory": DRAWING_BYTES, "cpu": DRAWING_CPU, "wall": DRAWING_WALL}
-        return self._answered(document, {"task": DRAW, "about": page, **limits}, pictures.MAX_BYTES, answers.unpack_picture)
+        with _sealed(document) as source:
+            request = {"task": DRAW, "about": [page], **limits}
+            return self._answered(source, request, pictures.MAX_BYTES, answers.unpack_picture)
 
-    def _answered(
-        self, document: Iterable[bytes], request: dict[str, Any], most: int, unpack: Callable[[bytes], Answer]
-    ) -> Answer:
+    def _recognised(
+        self, source: int, extraction: Extraction, secret: list[str], before: Callable[[], None], seconds: float
+    ) -> Extraction:
+        """With the words of its pictures: a child for each, so that one which cannot be read costs no other."""
+        can = bool(self.layers()["languages"])
+        until = time.monotonic() + seconds
+        room = answers.MAX_BYTES
+        why: Reason | None = None
+        pages: list[Page] = []
+        for page in extraction.pages:
+            if page.origin is Origin.SCANNED:
+                before()
+                try:
+                    if not can or time.monotonic() > until:
+                        raise Unreadable(Reason.TIMEOUT if can else Reason.NO_OCR)
+                    page = self._with_words(source, page, secret)
+                except Unreadable as unreadable:
+                    why = unreadable.reason
+                    page = replace(page, origin=Origin.FAILED)
+            room -= len(page.text)
+            if room < 0:
+                raise Unreadable(Reason.TOO_LARGE, "words", extraction.format)
+            pages.append(page)
+        read = Extraction(extraction.format, tuple(pages), why)
+        if not read.has_text:
+            raise Unreadable(why or Reason.NO_TEXT, "picture", extraction.format)
+        return read
+
+    def _with_words(self, source: int, page: Page, secret: list[str]) -> Page:
+        limits = {"memory": MEMORY_BYTES, "cpu": RECOGNISING_CPU, "wall": RECOGNISING_WALL}
+        request = {"task": RECOGNISE, "about": [page.number, *secret], **limits}
+        words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)
+        if len(words) > len(page.text):  # a scanned page can bear a stamp in letters, which is in the picture, too
+            return replace(page, text=words, origin=Origin.RECOGNISED)
+        return replace(page, origin=Origin.EXTRACTED if page.text else Origin.EMPTY)
+
+    def _answered(self, source: int, request: dict[str, Any], most: int, unpack: Callable[[bytes], Answer]) -> Answer:
         with self._turn:
             self._ready()
-            answer, ended = self._ask(document, request, most)
+            answer, ended = self._ask(source, request, most)
             self._served += 1
             if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
                 self._stop()
@@ -135,12 +192,12 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-c", _START, self._root, str(theirs.fileno()), self._readers],
+                [sys.executable, "-I", "-c", _START, self._root, str(theirs.fileno()), self._readers, self._languages],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={"LANG": "C.UTF-8"},
+                env={"LANG": "C.UTF-8", "OMP_THREAD_LIMIT": "1"},  # no threads: text recognition would start some
                 cwd="/",
                 start_new_session=True,
             )
@@ -163,24 +220,17 @@ class Sandbox:
             why = self._layers.get("failed") or f"missing: {', '.join(missing)}"
             raise SandboxUnavailable(f"the extraction sandbox did not start ({why}); documents are not parsed")
         trial = {"task": PROBE, "memory": MEMORY_BYTES, "cpu": 5, "wall": START_SECONDS}
-        probe, ended = self._ask([b"x"], trial, answers.MAX_BYTES)
+        with _sealed([b"x"]) as source:
+            probe, ended = self._ask(source, trial, answers.MAX_BYTES)
         if ended["status"] != 0 or probe != b"locked":  # the lock-down is tried, not believed
             self._stop()
             said = probe[:60].decode("ascii", "replace")
             raise SandboxUnavailable(f"the extraction sandbox does not hold ({said}); documents are not parsed")
 
-    def _ask(self, document: Iterable[bytes], request: dict[str, Any], most: int) -> tuple[bytes, dict[str, Any]]:
+    def _ask(self, source: int, request: dict[str, Any], most: int) -> tuple[bytes, dict[str, Any]]:
         assert self._control is not None
-        source = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         read, write = os.pipe()
         try:
-            with open(source, "wb", closefd=False) as file:
-                file.writelines(document)
-            fcntl.fcntl(
-                source,
-                fcntl.F_ADD_SEALS,
-                fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE,
-            )
             socket.send_fds(self._control, [json.dumps(request).encode()], [source, write])
             os.close(write)
             write = -1
@@ -192,7 +242,7 @@ class Sandbox:
         except (TimeoutError, ConnectionError):
             ended = None
         finally:
-            for handle in (source, read, write):
+            for handle in (read, write):
                 if handle >= 0:
                     os.close(handle)
         if ended is None:
@@ -208,6 +258,23 @@ class Sandbox:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@contextmanager
+def _sealed(document: Iterable[bytes]) -> Iterator[int]:
+    """A descriptor of memory without a name that holds the document and can no longer be changed."""
+    source = os.memfd_create("document", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(source, "wb", closefd=False) as file:
+            file.writelines(document)
+        fcntl.fcntl(
+            source,
+            fcntl.F_ADD_SEALS,
+            fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE,
+        )
+        yield source
+    finally:
+        os.close(source)
 
 
 def _drain(read: int, deadline: float, most: int) -> bytes:

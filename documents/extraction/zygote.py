@@ -18,22 +18,33 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from documents.extraction import answers, confinement, seccomp
+from documents.extraction import answers, confinement, recognition, seccomp
 from documents.reasons import Reason, Unreadable
 
 # What a child may be asked for: a function of the readers' module, and how its result is written down.
-READ, DRAW = "read", "draw"  # (document, its extension) → Extraction; (document, the number of a page) → Picture
-PACKED: dict[str, Callable[[Any], bytes]] = {READ: answers.pack_pages, DRAW: answers.pack_picture}
+# A password may follow what they are asked about.
+READ, DRAW, RECOGNISE = "read", "draw", "recognise"  # about an extension → Extraction; a page's number → Picture; → str
+PACKED: dict[str, Callable[[Any], bytes]] = {
+    READ: answers.pack_pages,
+    DRAW: answers.pack_picture,
+    RECOGNISE: answers.pack_words,
+}
 PROBE = "probe"  # or to try what it must not be able to do
 
 
-def main(control_descriptor: int, readers: str) -> None:
-    """Serve requests until the caller goes away. `readers` names the module with the functions that may be asked for."""
+def main(control_descriptor: int, readers: str, languages: str) -> None:
+    """Serve requests until the caller goes away. `readers` names the module with the functions that may be asked for.
+
+    `languages`: those in which text is to be recognised ("eng+deu"), none where it is empty.
+    """
     control = socket.socket(fileno=control_descriptor)
     try:
         module = _load(readers)
+        recognised = recognition.load(languages) if languages else ""
+        if len(os.listdir("/proc/self/task")) != 1:
+            raise OSError("a parser started a thread; forking would not be safe")
         program = seccomp.program()
-        layers = _confine()
+        layers = _confine() | {"languages": recognised}
     except (seccomp.SeccompUnavailable, OSError, ImportError) as error:
         control.send(json.dumps({"failed": str(error)[:500]}).encode())
         return
@@ -52,8 +63,6 @@ def _load(readers: str) -> ModuleType:
     for codec in pkgutil.iter_modules(encodings.__path__):  # imported on first use otherwise, which the lock-down refuses
         if codec.name not in ("mbcs", "oem", "cp65001"):
             importlib.import_module(f"encodings.{codec.name}")
-    if len(os.listdir("/proc/self/task")) != 1:
-        raise OSError("a parser started a thread on import; forking would not be safe")
     return module
 
 
@@ -119,11 +128,11 @@ def _child(request: dict[str, Any], document: int, output: int, program: bytes, 
         os._exit(code)
 
 
-def _answer(document: bytes, about: object, read: Callable[..., object], packed: Callable[[Any], bytes]) -> bytes:
+def _answer(document: bytes, about: list[Any], read: Callable[..., object], packed: Callable[[Any], bytes]) -> bytes:
     try:
-        answer = packed(read(document, about))
+        answer = packed(read(document, *about))
     except Unreadable as unreadable:
-        return answers.pack_refusal(unreadable.reason, unreadable.detail)
+        return answers.pack_refusal(unreadable.reason, unreadable.detail, unreadable.format)
     except MemoryError:
         return answers.pack_refusal(Reason.MEMORY)
     except RecursionError:
@@ -152,4 +161,4 @@ def _probe() -> bytes:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

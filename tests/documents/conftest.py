@@ -15,7 +15,7 @@ from documents.reasons import Reason, Unreadable
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    made = Sandbox()
+    made = Sandbox(languages="eng+deu")
     yield made
     made.close()
 

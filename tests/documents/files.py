@@ -1,11 +1,17 @@
 """Documents made in code, one builder per format, so that no test depends on a file nobody can read in a review."""
 
+import ctypes
+import hashlib
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from email.message import EmailMessage
 from xml.sax.saxutils import escape
+
+import pypdfium2
+from PIL import Image
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 A = "http://schemas.openxmlformats.org/drawingml/2006/main"
@@ -34,7 +40,8 @@ def relations(targets: Iterable[tuple[str, str, str]]) -> str:
 
 
 def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
-    """A PDF drawn by hand: one line of Helvetica per line of text. A page of "" has no text layer."""
+    """A PDF drawn by hand: one line of Helvetica per line of text. A page of "" is blank. Encrypted, it opens with PASSWORD."""
+    lock = _Lock() if encrypt else None
     objects: dict[int, bytes] = {}
     kids = " ".join(f"{4 + 2 * index} 0 R" for index in range(len(pages)))
     objects[1] = b"<< /Type /Catalog /Pages 2 0 R >>"
@@ -47,16 +54,21 @@ def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
             shown = line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
             lines.append(f"BT /F1 11 Tf 50 {780 - 14 * row} Td ({shown}) Tj ET")
         drawing = "\n".join(lines).encode("cp1252")
+        if lock:
+            drawing = lock.closed(number + 1, drawing)
         objects[number] = (
             f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {number + 1} 0 R"
             " /Resources << /Font << /F1 3 0 R >> >> >>"
         ).encode()
         objects[number + 1] = b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing)
-    trailer = f"/Size {len(objects) + 1 + encrypt} /Root 1 0 R"
-    if encrypt:
+    return _written(objects, lock)
+
+
+def _written(objects: dict[int, bytes], lock: "_Lock | None") -> bytes:
+    trailer = f"/Size {len(objects) + 1 + bool(lock)} /Root 1 0 R"
+    if lock:
         number = len(objects) + 1
-        secret = "00" * 32
-        objects[number] = f"<< /Filter /Standard /V 2 /R 3 /Length 128 /O <{secret}> /U <{secret}> /P -44 >>".encode()
+        objects[number] = lock.dictionary
         trailer += f" /Encrypt {number} 0 R /ID [<{'11' * 16}> <{'11' * 16}>]"
     body = b"%PDF-1.7\n"
     offsets = {}
@@ -66,6 +78,111 @@ def pdf(pages: Sequence[str], *, encrypt: bool = False) -> bytes:
     table = b"".join(b"%010d 00000 n \n" % offsets[number] for number in sorted(objects))
     table = b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table
     return body + table + f"trailer\n<< {trailer} >>\nstartxref\n{len(body)}\n%%EOF\n".encode()
+
+
+PASSWORD = "Öffne dich 7"
+
+
+class _Lock:
+    """The standard encryption of PDF 1.4 with RC4 of 128 bits (ISO 32000-1, 7.6.3)."""
+
+    PADDING = bytes.fromhex("28bf4e5e4e758a4164004e56fffa01082e2e00b6d0683e802f0ca9fe6453697a")
+    PERMISSIONS = -44
+
+    def __init__(self) -> None:
+        padded = (PASSWORD.encode("latin-1") + self.PADDING)[:32]
+        owner = self._nineteen(_hashed(padded, 51), padded)
+        permissions = self.PERMISSIONS.to_bytes(4, "little", signed=True)
+        self.key = _hashed(padded + owner + permissions + b"\x11" * 16, 51)
+        user = self._nineteen(self.key, hashlib.md5(self.PADDING + b"\x11" * 16).digest()) + bytes(16)
+        self.dictionary = (
+            f"<< /Filter /Standard /V 2 /R 3 /Length 128 /O <{owner.hex()}> /U <{user.hex()}> /P {self.PERMISSIONS} >>".encode()
+        )
+
+    def closed(self, number: int, content: bytes) -> bytes:
+        return _rc4(hashlib.md5(self.key + number.to_bytes(3, "little") + bytes(2)).digest(), content)
+
+    @staticmethod
+    def _nineteen(key: bytes, content: bytes) -> bytes:
+        for turn in range(20):
+            content = _rc4(bytes(byte ^ turn for byte in key), content)
+        return content
+
+
+def _hashed(content: bytes, times: int) -> bytes:
+    for _ in range(times):
+        content = hashlib.md5(content).digest()
+    return content
+
+
+def _rc4(key: bytes, content: bytes) -> bytes:
+    box, j = list(range(256)), 0
+    for i in range(256):
+        j = (j + box[i] + key[i % len(key)]) % 256
+        box[i], box[j] = box[j], box[i]
+    i = j = 0
+    found = bytearray()
+    for byte in content:
+        i = (i + 1) % 256
+        j = (j + box[i]) % 256
+        box[i], box[j] = box[j], box[i]
+        found.append(byte ^ box[(box[i] + box[j]) % 256])
+    return bytes(found)
+
+
+def locked_scan(words: str) -> bytes:
+    """An encrypted PDF of one page, which is a picture of these words. Opens with PASSWORD."""
+    shown, lock = picture(words), _Lock()
+    width, height = shown.size
+    drawing = lock.closed(4, b"q %d 0 0 %d 0 %d cm /I Do Q" % (595, 595 * height // width, 842 - 595 * height // width))
+    pixels = lock.closed(5, zlib.compress(shown.tobytes()))
+    image = f"/Subtype /Image /Width {width} /Height {height} /ColorSpace /DeviceGray /BitsPerComponent 8 /Filter /FlateDecode"
+    objects = {
+        1: b"<< /Type /Catalog /Pages 2 0 R >>",
+        2: b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        3: b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R /Resources << /XObject << /I 5 0 R >> >> >>",
+        4: b"<< /Length %d >>\nstream\n%s\nendstream" % (len(drawing), drawing),
+        5: b"<< %s /Length %d >>\nstream\n%s\nendstream" % (image.encode(), len(pixels), pixels),
+    }
+    return _written(objects, lock)
+
+
+def stamped(document: bytes, words: str) -> bytes:
+    """A PDF with these words in letters at the foot of its first page."""
+    pdfium = pypdfium2.raw
+    opened = pypdfium2.PdfDocument(document)
+    letters = pdfium.FPDFPageObj_NewTextObj(opened, b"Helvetica", 9.0)
+    units = (words + "\0").encode("utf-16-le")
+    pdfium.FPDFText_SetText(letters, (ctypes.c_ushort * (len(units) // 2)).from_buffer_copy(units))
+    pdfium.FPDFPageObj_Transform(letters, 1, 0, 0, 1, 20, 5)
+    pdfium.FPDFPage_InsertObject(opened[0], letters)
+    pdfium.FPDFPage_GenerateContent(opened[0])
+    target = io.BytesIO()
+    opened.save(target)
+    return target.getvalue()
+
+
+def picture(lines: str) -> Image.Image:
+    """The head of a page as a scanner at 200 dpi shows it, in grey."""
+    shown: Image.Image = pypdfium2.PdfDocument(pdf([lines]))[0].render(scale=200 / 72, grayscale=True).to_pil()
+    return shown.crop((0, 0, shown.width, 400))
+
+
+def saved(picture: Image.Image, form: str, **options: object) -> bytes:
+    target = io.BytesIO()
+    picture.save(target, form, **options)
+    return target.getvalue()
+
+
+def scanned(pages: Sequence[str | Image.Image]) -> bytes:
+    """A PDF of pages with a text layer, given as text, and pages that are one picture."""
+    whole = pypdfium2.PdfDocument.new()
+    for page in pages:
+        drawn = pdf([page]) if isinstance(page, str) else saved(page, "PDF", resolution=200.0)
+        whole.import_pages(pypdfium2.PdfDocument(drawn))
+    target = io.BytesIO()
+    whole.save(target)
+    return target.getvalue()
 
 
 def paragraph(text: str, style: str = "") -> str:
@@ -191,9 +308,8 @@ def bomb(size: int = 1500 << 20) -> bytes:
 
 
 def ole(encrypted: bool) -> bytes:
-    """The head of an OLE container: an encrypted .docx, or an old .doc."""
-    name = "EncryptedPackage" if encrypted else "WordDocument"
-    return b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500) + name.encode("utf-16-le") + bytes(500)
+    """An OLE container: an encrypted .docx, or one of a program that is not known."""
+    return compound({"EncryptedPackage" if encrypted else "Contents": bytes(5000), "DataSpaces/Version": bytes(76)})
 
 
 def opendocument(kind: str, body: str, manifest: str = "<manifest/>") -> bytes:
@@ -239,25 +355,172 @@ def xls(sheets: Mapping[str, Sequence[Sequence[str | float]]]) -> bytes:
         entries += record(0x85, struct.pack("<I", place) + entry)
         place += len(page)
     stream = begin(5) + entries + end + b"".join(pages)
-    size = max(4096, len(stream))  # a shorter stream would lie in another place
-    return _contained("Workbook", stream.ljust(-(-size // 512) * 512, b"\0"), size)
+    return compound({"Workbook": stream.ljust(4096, b"\0")})
 
 
-def _contained(name: str, stream: bytes, size: int) -> bytes:
-    count = len(stream) // 512
-    nowhere = 0xFFFFFFFF
-    header = struct.pack(
-        "<8s16sHHHHH6sIIIIIIIII", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, b"", 0, 1, 1, 0, 4096,
-        0xFFFFFFFE, 0, 0xFFFFFFFE, 0,
-    )  # fmt: skip
-    header += struct.pack("<109I", 0, *[nowhere] * 108)
-    chain = [0xFFFFFFFD, 0xFFFFFFFE, *range(3, count + 2), 0xFFFFFFFE]  # itself, the directory, the stream
-    table = struct.pack("<128I", *chain, *[nowhere] * (128 - len(chain)))
+NOWHERE, END = 0xFFFFFFFF, 0xFFFFFFFE
 
-    def entry(name: str, kind: int, child: int, start: int, size: int) -> bytes:
+
+def compound(streams: Mapping[str, bytes]) -> bytes:
+    """An OLE container ([MS-CFB]) of streams by path; those below 4,096 bytes lie in the stream of small ones."""
+    names = sorted({"/".join(path.split("/")[:depth]) for path in streams for depth in range(1, path.count("/") + 2)})
+    minis, mini_table, sectors, table = b"", [], [], []
+
+    def kept(content: bytes) -> int:
+        start = len(sectors)
+        pieces = [content[at : at + 512].ljust(512, b"\0") for at in range(0, len(content), 512)]
+        sectors.extend(pieces)
+        table.extend([*range(start + 1, start + len(pieces)), END][: len(pieces)])
+        return start if pieces else END
+
+    starts = {}
+    for path, content in streams.items():
+        if len(content) >= 4096:
+            starts[path] = kept(content)
+            continue
+        begin, count = len(mini_table), -(-len(content) // 64)
+        starts[path] = begin if count else END
+        minis += content.ljust(64 * count, b"\0")
+        mini_table += [*range(begin + 1, begin + count), END][:count]
+
+    def entry(name: str, kind: int, right: int, child: int, start: int, size: int) -> bytes:
         written = name.encode("utf-16-le")
-        head = struct.pack("<64sHBBIII", written, len(written) + 2 if name else 0, kind, 1, nowhere, nowhere, child)
+        head = struct.pack("<64sHBBIII", written, len(written) + 2, kind, 1, NOWHERE, right, child)
         return head + bytes(36) + struct.pack("<IQ", start, size)
 
-    directory = entry("Root Entry", 5, 1, 0xFFFFFFFE, 0) + entry(name, 2, nowhere, 2, size)
-    return header + table + directory + 2 * entry("", 0, nowhere, 0, 0) + stream
+    def of(parent: str) -> list[str]:
+        return [name for name in names if name.rpartition("/")[0] == parent]
+
+    def first(parent: str) -> int:
+        return 1 + names.index(of(parent)[0]) if of(parent) else NOWHERE
+
+    root = kept(minis)
+    directory = entry("Root Entry", 5, NOWHERE, first(""), root, len(minis))
+    for name in names:
+        beside = of(name.rpartition("/")[0])
+        place = beside.index(name) + 1
+        right = 1 + names.index(beside[place]) if place < len(beside) else NOWHERE
+        kind = 2 if name in streams else 1
+        size = len(streams.get(name, b""))
+        directory += entry(name.rpartition("/")[2], kind, right, first(name), starts.get(name, 0), size)
+    listed, small = kept(directory), kept(struct.pack(f"<{len(mini_table)}I", *mini_table))
+    count = -(-len(table) // 127)
+    tables = list(range(len(sectors), len(sectors) + count))
+    full = [*table, *[0xFFFFFFFD] * count]
+    body = struct.pack(f"<{128 * count}I", *full, *[NOWHERE] * (128 * count - len(full)))
+    header = struct.pack(
+        "<8s16sHHHHH6s9I", bytes.fromhex("d0cf11e0a1b11ae1"), b"", 0x3E, 3, 0xFFFE, 9, 6, b"", 0, count, listed, 0, 4096,
+        small, 1 if mini_table else 0, END, 0,
+    )  # fmt: skip
+    return header + struct.pack("<109I", *tables, *[NOWHERE] * (109 - count)) + b"".join(sectors) + body
+
+
+def doc(paragraphs: Sequence[tuple[str, bytes]], *, flags: int = 0) -> bytes:
+    """A Word document of before 2007 ([MS-DOC]): text with the mark at its end, and its style and properties.
+
+    The first half of it lies in a piece of one byte a letter, the rest in one of two, as Word writes what it edits.
+    """
+    text = "".join(words for words, _ in paragraphs)
+    half = len("".join(words for words, _ in paragraphs[: len(paragraphs) // 2]))
+    begin = 1024
+    wide = begin + half + half % 2
+    body = text[:half].encode("cp1252").ljust(wide - begin, b"\0") + text[half:].encode("utf-16-le")
+    place, ends, properties, packed = 0, [begin], b"", b""
+    at = 510
+    for words, wanted in paragraphs:
+        place += len(words)
+        ends.append(begin + place if place <= half else wide + 2 * (place - half))
+        filled = wanted + bytes(len(wanted) % 2)
+        at -= 2 + len(filled)
+        packed = bytes([0, len(filled) // 2]) + filled + packed
+        properties += bytes([at // 2]) + bytes(12)
+    page = struct.pack(f"<{len(ends)}I", *ends) + properties
+    page = page.ljust(510 - len(packed), b"\0") + packed + bytes([0, len(paragraphs)])
+    main = (bytes(begin) + body).ljust(4096, b"\0")
+    bins = struct.pack("<III", begin, ends[-1], len(main) // 512)
+    pieces = struct.pack("<IIIHIHHIH", 0, half, len(text), 0, begin * 2 | 0x40000000, 0, 0, wide, 0)
+    clx = b"\1\2\0ab\2" + struct.pack("<I", len(pieces)) + pieces
+    fib = bytearray(begin)
+    struct.pack_into("<HH6xH", fib, 0, 0xA5EC, 0xC1, 0x0200 | flags)
+    struct.pack_into("<II", fib, 154 + 8 * 33, 0, len(clx))
+    struct.pack_into("<II", fib, 154 + 8 * 13, len(clx), len(bins))
+    return compound({"WordDocument": bytes(fib) + main[begin:] + page, "1Table": clx + bins})
+
+
+def _atom(kind: int, content: bytes, instance: int = 0) -> bytes:
+    return struct.pack("<HHI", instance << 4, kind, len(content)) + content
+
+
+def _holding(kind: int, *inside: bytes, instance: int = 0) -> bytes:
+    return struct.pack("<HHI", instance << 4 | 0xF, kind, sum(map(len, inside))) + b"".join(inside)
+
+
+def ppt(slides: Sequence[tuple[str, str, str]], *, token: int = 0xE391C05F) -> bytes:
+    """A presentation of before 2007 ([MS-PPT]): (title, in the outline; text of a shape; notes) of each slide.
+
+    An older edit, which the last one replaces, lies before it, as PowerPoint leaves it.
+    """
+    places, stream = {}, b""
+
+    def put(number: int, record: bytes) -> None:
+        nonlocal stream
+        places[number] = len(stream)
+        stream += record
+
+    def text(kind: int, words: str) -> bytes:
+        return _atom(0x0F9F, struct.pack("<I", kind)) + _atom(0x0FA0, words.encode("utf-16-le"))
+
+    def shapes(*boxes: bytes) -> bytes:
+        return _holding(0x040C, _holding(0xF002, _holding(0xF003, *(_holding(0xF004, _atom(0xF00D, box)) for box in boxes))))
+
+    outline = notes = b""
+    for number, (title, words, spoken) in enumerate(slides):
+        outline += _atom(0x03F3, struct.pack("<5I", 10 + number, 0, 1, 256 + number, 0)) + text(0, title)
+        notes += _atom(0x03F3, struct.pack("<5I", 40 + number, 0, 0, 512 + number, 0))
+        head = _atom(0x03EF, bytes(16) + struct.pack("<II", 512 + number, 0))
+        shown = _atom(0x0FA8, words.encode("latin-1")) if words.isascii() else _atom(0x0FA0, words.encode("utf-16-le"))
+        put(10 + number, _holding(0x03EE, head, shapes(_atom(0x0F9E, bytes(4)), _atom(0x0F9F, bytes([4, 0, 0, 0])) + shown)))
+        put(40 + number, _holding(0x03F0, shapes(text(4, "7"), text(2, spoken))))
+    put(1, _holding(0x03E8, _holding(0x0FF0, text(0, "An older title"))))
+    earlier = _edit(0, len(stream), {1: places[1]})
+    older, stream = len(stream) + earlier[1], stream + earlier[0]
+    put(1, _holding(0x03E8, _holding(0x0FF0, outline), _holding(0x0FF0, notes, instance=2)))
+    newer = _edit(older, len(stream), places)
+    place, stream = len(stream) + newer[1], stream + newer[0]
+    user = _atom(0x0FF6, struct.pack("<III", 0x14, token, place) + bytes(12))
+    return compound({"PowerPoint Document": stream, "Current User": user})
+
+
+def _edit(earlier: int, at: int, places: Mapping[int, int]) -> tuple[bytes, int]:
+    """Where the objects are, and what leads there: the records, and the place of the second in them."""
+    body = b"".join(struct.pack("<II", number | 1 << 20, place) for number, place in places.items())
+    directory = _atom(0x1772, body)
+    return directory + _atom(0x0FF5, struct.pack("<7I", 0, 0, earlier, at, 1, 0, 0)), len(directory)
+
+
+def msg(
+    strings: Mapping[int, str],
+    attachments: Sequence[Mapping[str, bytes]] = (),
+    *,
+    binary: Mapping[int, bytes] | None = None,
+    fixed: Mapping[int, bytes] | None = None,
+    code_page: str = "",
+) -> dict[str, bytes]:
+    """The streams of an Outlook message ([MS-OXMSG]) for `compound`: its strings, attachments, and other properties."""
+    kind = "001E" if code_page else "001F"
+    entries = b"".join(struct.pack("<HHI8s", 0, name, 6, value) for name, value in (fixed or {}).items())
+    streams = {"__properties_version1.0": bytes(32) + entries}
+    for name, value in strings.items():
+        streams[f"__substg1.0_{name:04X}{kind}"] = value.encode(code_page or "utf-16-le")
+    for name, content in (binary or {}).items():
+        streams[f"__substg1.0_{name:04X}0102"] = content
+    for number, attached in enumerate(attachments):
+        streams |= {f"__attach_version1.0_#{number:08X}/{path}": content for path, content in attached.items()}
+    return streams
+
+
+def embedded(message: Mapping[str, bytes]) -> dict[str, bytes]:
+    """A message as an attachment of another; its properties have a shorter head."""
+    head = "__properties_version1.0"
+    within = {**message, head: message[head][:24] + message[head][32:]}
+    return {f"__substg1.0_3701000D/{path}": content for path, content in within.items()}

@@ -20,6 +20,8 @@ ROUTES = [  # address, method, the least role
     ("documents/{document}/pictures/1/", "get", "viewer"),
     ("documents/{document}/delete/", "post", "editor"),
     ("documents/{document}/retry/", "post", "editor"),
+    ("documents/{document}/unlock/", "get", "editor"),
+    ("documents/{document}/unlock/", "post", "editor"),
     ("documents/{document}/cancel/", "post", "editor"),
     ("documents/{trashed}/restore/", "post", "editor"),
     ("documents/{trashed}/erase/", "get", "editor"),

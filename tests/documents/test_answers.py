@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from documents.extraction import answers
-from documents.extraction.pages import Extraction, Page
+from documents.extraction.pages import Extraction, Origin, Page
 from documents.extraction.pictures import COLOUR, GREY, SIDE, Picture
 from documents.reasons import Reason, Unreadable
 
 clean = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
-extractions = st.lists(st.tuples(clean.map(lambda label: label[:100]), clean), min_size=1, max_size=8).map(
-    lambda pages: Extraction("text", tuple(Page(n, *page) for n, page in enumerate(pages, 1)), (1,) if len(pages) > 2 else ())
-)
+extractions = st.lists(
+    st.tuples(clean.map(lambda label: label[:100]), clean, st.sampled_from(Origin)), min_size=1, max_size=8
+).map(lambda pages: Extraction("text", tuple(Page(n, *page) for n, page in enumerate(pages, 1))))
 
 
 drawings = st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([GREY, COLOUR])).flatmap(
@@ -50,8 +50,8 @@ def test_a_cut_picture_is_malformed(picture: Picture, data: st.DataObject) -> No
 
 @given(st.binary(max_size=200))
 def test_any_bytes_end_in_a_closed_set(body: bytes) -> None:
-    for begins in (b"", *(answers.MAGIC + kind for kind in (b"", b"P", b"D", b"R"))):
-        for unpack in (answers.unpack_pages, answers.unpack_picture):
+    for begins in (b"", *(answers.MAGIC + kind for kind in (b"", b"P", b"D", b"W", b"R"))):
+        for unpack in (answers.unpack_pages, answers.unpack_picture, answers.unpack_words):
             with contextlib.suppress(answers.Malformed, Unreadable):
                 unpack(begins + body)
 
@@ -77,7 +77,6 @@ def test_a_shape_out_of_bounds_is_malformed(shape: tuple[int, int, int, int]) ->
         Extraction("Not A Format", (Page(1, "", "x"),)),
         Extraction("text", (Page(1, "L" * 200, "x"),)),
         Extraction("text", (Page(1, "", "nul \x00"),)),
-        Extraction("text", (Page(1, "", "x"),), unread=(2,)),
     ],
 )
 def test_values_out_of_bounds_are_malformed(extraction: Extraction) -> None:
@@ -85,12 +84,27 @@ def test_values_out_of_bounds_are_malformed(extraction: Extraction) -> None:
         answers.unpack_pages(answers.pack_pages(extraction))
 
 
+@given(clean)
+def test_packed_words_are_unpacked(words: str) -> None:
+    assert answers.unpack_words(answers.pack_words(words)) == words
+    with pytest.raises(answers.Malformed):
+        answers.unpack_words(answers.pack_words(words)[:-1])
+
+
+def test_a_page_of_no_known_origin_is_malformed() -> None:
+    packed = answers.pack_pages(Extraction("text", (Page(1, "", "x"),)))
+    with pytest.raises(answers.Malformed):
+        answers.unpack_pages(packed[:-4] + len(Origin).to_bytes(4, "little"))
+
+
 def test_a_refusal_carries_its_reason() -> None:
     with pytest.raises(Unreadable) as refused:
-        answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "PdfiumError"))
-    assert (refused.value.reason, refused.value.detail) == (Reason.ENCRYPTED, "PdfiumError")
+        answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "PdfiumError", "pdf"))
+    assert (refused.value.reason, refused.value.detail, refused.value.format) == (Reason.ENCRYPTED, "PdfiumError", "pdf")
 
 
 def test_a_refusal_cannot_carry_content() -> None:
     with pytest.raises(answers.Malformed):
         answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "the secret words"))
+    with pytest.raises(answers.Malformed):
+        answers.unpack_pages(answers.pack_refusal(Reason.ENCRYPTED, "", "the secret words"))

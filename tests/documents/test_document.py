@@ -89,7 +89,7 @@ def test_a_failed_document_says_what_happened_and_what_to_do(
         stopped = DocumentFactory(state=State.FAILED, reason="timeout")
     text = client_editor.get(address(f"documents/{locked.id}/")).content.decode()
     assert "protected with a password" in text
-    assert "Save a copy without the password" in text
+    assert "Enter the password of a PDF on its page" in text
     assert ">Retry<" not in text
     assert ">Retry<" in client_editor.get(address(f"documents/{stopped.id}/")).content.decode()
     assert ">Retry<" not in client_viewer.get(address(f"documents/{stopped.id}/")).content.decode()

@@ -119,7 +119,7 @@ def test_running_it_again_changes_nothing() -> None:
         (files.pdf([""]), "scan.pdf", Reason.NO_TEXT),
         (files.pdf(["x"], encrypt=True), "locked.pdf", Reason.ENCRYPTED),
         (files.docx(files.paragraph("x"))[:200], "cut.docx", Reason.DAMAGED),
-        (b"\x89PNG\r\n\x1a\n" + bytes(50) + b"x", "picture.png", Reason.UNSUPPORTED),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50) + b"x", "picture.png", Reason.DAMAGED),
         ("\U000f0000".encode() * 50, "signs.txt", Reason.EMPTY),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_missing_or_changed_file_fails_with_its_reason(listed: Callable[[], li
 
 def test_without_a_sandbox_no_document_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
-        def extract(self, *args: Any) -> None:
+        def extract(self, *args: Any, **options: Any) -> None:
             raise SandboxUnavailable("no seccomp")
 
     monkeypatch.setattr(ingestion, "sandbox", Broken)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from documents import ledger
-from documents.extraction.pages import Extraction
+from documents.extraction.pages import Extraction, Origin
 from documents.extraction.pages import Page as Text
 from documents.models import Document, Page, Stage
 from documents.reasons import HEALS, RETRYABLE, WAITS, Reason
@@ -222,7 +222,8 @@ def test_each_run_of_a_stage_is_written_down() -> None:
     document = started()
     assert stages(document) == [("extract", 1, "")]
     ledger.begin(document.id)  # the worker was killed, another took it up
-    ledger.extracted(document.id, Extraction("pdf", (Text(1, "", "a"), Text(2, "", " "), Text(3, "", "")), unread=(3,)))
+    origins = (Origin.EXTRACTED, Origin.RECOGNISED, Origin.EMPTY, Origin.FAILED)
+    ledger.extracted(document.id, Extraction("pdf", tuple(Text(n, "", "a", origin) for n, origin in enumerate(origins, 1))))
     ledger.planned(document.id, total=3, done=0)
     ledger.advance(document.id, done=2)
     ledger.fail(document.id, Reason.INTERNAL)
@@ -232,8 +233,8 @@ def test_each_run_of_a_stage_is_written_down() -> None:
         ("embed", 1, "failed"),
     ]
     _, read, embedded = Stage.objects.filter(document=document)
-    assert (read.pages, read.pages_extracted, read.pages_ocr, read.pages_empty, read.pages_failed) == (3, 1, 0, 1, 1)
-    assert read.pages_in_words == "1 read, 1 without text, 1 could not be read"
+    assert (read.pages, read.pages_extracted, read.pages_ocr, read.pages_empty, read.pages_failed) == (4, 1, 1, 1, 1)
+    assert read.pages_in_words == "1 read, 1 recognized in pictures, 1 without text, 1 could not be read"
     assert (embedded.passages, embedded.reason, bool(embedded.what_happened)) == (2, "internal", True)
     assert read.worker
     assert read.ended_at >= read.started_at
@@ -244,12 +245,11 @@ def test_each_run_of_a_stage_is_written_down() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(texts=st.lists(st.sampled_from(["words", "", " \n"]), max_size=30), unread=st.sets(st.integers(1, 40)))
-def test_every_page_is_counted_once(texts: list[str], unread: set[int]) -> None:
-    pages = tuple(Text(number, "", text) for number, text in enumerate(texts, 1))
-    counted = ledger.tally(Extraction("pdf", pages, tuple(sorted(unread))))
-    assert counted.pop("pages") == len(pages) == sum(counted.values())
-    assert counted.get("pages_failed", 0) == len(unread & set(range(1, len(pages) + 1)))
+@given(origins=st.lists(st.sampled_from([origin for origin in Origin if origin is not Origin.SCANNED]), max_size=30))
+def test_every_page_is_counted_once(origins: list[Origin]) -> None:
+    counted = ledger.tally(Extraction("pdf", tuple(Text(n, "", "words", origin) for n, origin in enumerate(origins, 1))))
+    assert counted.pop("pages") == len(origins) == sum(counted.values())
+    assert counted.get("pages_failed", 0) == origins.count(Origin.FAILED)
 
 
 def test_the_database_refuses_pages_that_do_not_add_up() -> None:

@@ -72,7 +72,8 @@ def test_it_cannot_signal_others(hostile: Sandbox) -> None:
 
 
 def test_it_has_no_environment_no_descriptors_and_none_of_our_code(hostile: Sandbox) -> None:
-    assert said(hostile, "descriptors") == "[0, 1, 2, 3] ['LANG']"  # document, answer, nothing, and the document's mapping
+    document, answer, nothing, mapping = range(4)
+    assert said(hostile, "descriptors") == f"{[document, answer, nothing, mapping]} ['LANG', 'OMP_THREAD_LIMIT']"
     assert said(hostile, "modules") == "False"
 
 

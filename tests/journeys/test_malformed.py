@@ -27,11 +27,11 @@ BROKEN: dict[str, tuple[str, bytes, set[Reason]]] = {
     "a truncated PDF": ("truncated.pdf", files.pdf(["Some words on a page"])[:120], {Reason.DAMAGED}),
     "an encrypted PDF": ("locked.pdf", files.pdf(["Secret"], encrypt=True), {Reason.ENCRYPTED}),
     "an encrypted Word file": ("locked.docx", files.ole(encrypted=True), {Reason.ENCRYPTED}),
-    "an old Word file": ("old.doc", files.ole(encrypted=False), {Reason.UNSUPPORTED}),
+    "a truncated old Word file": ("old.doc", files.doc([("x\r", b"\0\0")])[:1500], {Reason.DAMAGED}),
     "a truncated Word file": ("cut.docx", files.docx(files.paragraph("words " * 200))[:-200], {Reason.DAMAGED}),
     "a zip bomb": ("bomb.docx", files.bomb(300 << 20), {Reason.TOO_LARGE, Reason.TOO_COMPLEX, Reason.MEMORY}),
     "a program": ("report.pdf", b"\x7fELF" + bytes(range(256)) * 40, {Reason.UNSUPPORTED, Reason.DAMAGED}),
-    "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500), {Reason.UNSUPPORTED}),
+    "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500), {Reason.DAMAGED}),
     "a zip": ("letters.zip", files.zipped({"letter.txt": "words"}), {Reason.UNSUPPORTED}),
     "deep HTML": ("deep.html", b"<div>" * 200_000, {Reason.TOO_COMPLEX, Reason.EMPTY, Reason.DAMAGED, Reason.CRASHED}),
 }

@@ -186,7 +186,7 @@ class TestDoctor:
         assert answer["ok"] is True
         assert states.keys() == {
             "database", "isolation", "workspaces", "redis", "worker", "keystore", "keys backup", "access", "model", "sandbox",
-            "disk", "mail",
+            "text recognition", "disk", "mail",
         }  # fmt: skip
         assert [states[name] for name in ("database", "isolation", "workspaces", "redis", "keystore", "access", "model")] == [
             "ok"
@@ -224,6 +224,17 @@ class TestDoctor:
 
         monkeypatch.setattr(doctor, "embedder", lambda: Embedder(tmp_path))
         assert "search.embeddings" in self.findings()["model"]["action"]
+
+    def test_languages_of_text_recognition(self, settings: Any) -> None:
+        for wanted, state, says in (
+            ("eng+deu", "ok", "eng+deu"),
+            ("eng+xyz_abc", "warning", "apt-get install tesseract-ocr-xyz-abc"),
+            ("xyz", "warning", "apt-get install tesseract-ocr tesseract-ocr-xyz"),
+            ("none", "ok", "OCR_LANGUAGES"),
+        ):
+            settings.OCR_LANGUAGES = wanted
+            found = self.findings()["text recognition"]
+            assert (found["state"], says in found["action"] + found["detail"]) == (state, True)
 
     def test_mail_that_does_not_go_out(self, settings: Any) -> None:
         settings.MAIL_IS_CONFIGURED = True

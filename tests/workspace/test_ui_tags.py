@@ -163,9 +163,9 @@ class TestSigned:
 
 class TestFormatName:
     def test_it_knows_every_format_that_is_read(self) -> None:
-        from documents.extraction.formats import READERS
+        from documents.extraction.formats import FORMATS
 
-        assert all(format_name(form) != form for form in READERS)
+        assert all(format_name(form) != form for form in FORMATS)
         assert format_name("markdown") == "Markdown"
 
     def test_it_leaves_what_it_does_not_know(self) -> None:

@@ -93,6 +93,7 @@ WORKSPACE: dict[str, Entry] = {
     "documents/<uuid:document_id>/pictures/<int:number>/": takes(document_id="document", number="=1"),
     "documents/<uuid:document_id>/delete/": takes(document_id="document"),
     "documents/<uuid:document_id>/retry/": takes(document_id="document"),
+    "documents/<uuid:document_id>/unlock/": takes(document_id="document"),
     "documents/<uuid:document_id>/cancel/": takes(document_id="document"),
     "documents/<uuid:document_id>/describe/": takes(document_id="document"),
     "documents/<uuid:document_id>/restore/": takes(document_id="trashed document"),

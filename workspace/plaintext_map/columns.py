@@ -98,9 +98,9 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                "numbers of pages and passages": "pages pages_extracted pages_ocr pages_empty pages_failed passages"},
     ),
     "documents_page": Table(
-        "The text of each page", "How many pages a document has and about how long each is.",
+        "The text of each page", "How many pages a document has, about how long each is, and which are pictures.",
         encrypted={"the text": "text", "its label": "label"},
-        clear={"random ids": "id document_id", "its place": "number"},
+        clear={"random ids": "id document_id", "its place": "number", "how it came to its text": "origin"},
     ),
     "documents_field": Table(
         "Fields of collections: which metadata their documents can have",

@@ -65,6 +65,9 @@ FORMATS = {
     "odt": "OpenDocument text",
     "odp": "OpenDocument slides",
     "ods": "OpenDocument sheets",
+    "doc": "Word before 2007",
+    "ppt": "PowerPoint before 2007",
+    "msg": "Outlook message",
     "html": "HTML",
     "markdown": "Markdown",
     "text": "Plain text",
@@ -72,6 +75,12 @@ FORMATS = {
     "epub": "EPUB",
     "eml": "E-mail",
     "rtf": "RTF",
+    "png": "PNG picture",
+    "jpeg": "JPEG picture",
+    "tiff": "TIFF picture",
+    "webp": "WebP picture",
+    "bmp": "BMP picture",
+    "gif": "GIF picture",
 }
 
 
