@@ -35,7 +35,7 @@ DOCUMENTS_PER_ZYGOTE = 200  # children share its address layout, so it is replac
 START_SECONDS = 60
 # For one picture, somebody waits: less of everything. A usual page takes 10 ms.
 DRAWING_BYTES, DRAWING_CPU, DRAWING_WALL = 512 << 20, 5, 10.0
-# A usual page takes 1 to 4 s of CPU to recognise; pages that are left when the time for all is up have failed.
+# A full page takes some 4 to 6 s of CPU to recognise; pages that are left when the time for all is up have failed.
 RECOGNISING_CPU, RECOGNISING_WALL, RECOGNISING_ALL = 40, 120.0, 2 * 3600.0
 FORMATS = "documents.extraction.formats"
 
