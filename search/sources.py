@@ -8,6 +8,8 @@ from uuid import UUID
 
 from tenants.models import Membership
 
+Place = tuple[UUID, int]  # a document and the number of one of its pages
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -76,8 +78,8 @@ class Sources(Protocol):
         """The documents among `ids` that exist, but in none of these collections."""
         ...
 
-    def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
-        """Labels such as "Page 3" for (document, page number), in a fixed number of queries."""
+    def located(self, places: Iterable[Place], collections: Collection[UUID]) -> dict[Place, tuple[Source, str]]:
+        """As `describe`, of each place, with its page's label, such as "Page 3", in the same number of queries."""
         ...
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
