@@ -5,17 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
-from django.urls import reverse
-
 from documents import access, importing, models
 from documents.models import Document, Page
 from search import sources
-from search.sources import CollectionName, CorpusText, FieldName, Place, Source
+from search.sources import CollectionName, CorpusText, FieldName, Place, Source, addresses
 from tenants.database import connection
 from tenants.models import Membership
-
-NO_ID = UUID(int=0)  # its address shows those of all: the patterns are looked through once for a page
 
 
 class DocumentSources:
@@ -33,18 +28,16 @@ class DocumentSources:
             known[source.id] = source
             if page is not None:
                 labels[page] = label(page, its_label)
-        return {
-            place: (known[place[0]], labels.get(page, "")) for page, place in pages.items() if place[0] in known
-        }
+        return {place: (known[place[0]], labels.get(page, "")) for page, place in pages.items() if place[0] in known}
 
     def _rows(
         self, ids: Iterable[UUID], pages: Iterable[UUID], collections: Collection[UUID]
     ) -> Iterator[tuple[Source, UUID | None, Any]]:
-        """Documents with each of these pages and its encrypted label, or with none; in one query, on the way of every search."""
+        """Documents, each with every one of these pages and its encrypted label, or with none; in one query."""
         title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
         read_name = models.Collection._meta.get_field("name").reader()
         names: dict[UUID, str] = {}
-        before, _, after = reverse("document", urlconf=settings.WORKSPACE_URLCONF, args=[NO_ID]).partition(str(NO_ID))
+        address = addresses("document")
         with connection.cursor() as cursor:  # arrays: a parameter for each id would end at 65,535
             cursor.execute(
                 "SELECT d.id, d.title, d.format, c.id, c.name, p.id, p.label FROM documents_document d "
@@ -57,7 +50,7 @@ class DocumentSources:
         for pk, its_title, its_format, collection, name, page, label in rows:
             if collection not in names:
                 names[collection] = read_name(collection, name)
-            source = Source(pk, title(pk, its_title), f"{before}{pk}{after}", collection, names[collection], form(pk, its_format))
+            source = Source(pk, title(pk, its_title), address(pk), collection, names[collection], form(pk, its_format))
             yield source, page, label
 
     def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:

@@ -10,7 +10,7 @@ from search.highlighting import Snippet
 from search.models import Chunk
 from search.querying import Hit
 from search.questions import Phrase
-from search.sources import Place, Source, sources
+from search.sources import Place, Source, addresses, sources
 from tenants.database import connection
 
 ROUNDING = 0.02  # of cosines: in another batch the model's bfloat16 yields another vector of a text (docs/benchmarks.md)
@@ -52,7 +52,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Shown:
-    """One result on a page; `url` leads to the passage in its document."""
+    """One result on a page; `url` leads to the passage in its document, `alike_url` to what is like it."""
 
     hit: Hit
     chunk_id: UUID
@@ -61,6 +61,7 @@ class Shown:
     page_label: str
     snippet: Snippet
     url: str
+    alike_url: str
     same: tuple[Link, ...]
 
 
@@ -134,6 +135,7 @@ def described(
     The words of what was `asked` are marked as the search knew them in each; each phrase stands in every passage.
     """
     known = sources().located((one.place for passage in passages for one in (passage, *passage.same)), collections)
+    alike_url = addresses("search-like")
     wanted = {language: highlighting.stems(asked, language) for language in {passage.hit.language for passage in passages}}
     shown = []
     for passage in passages:
@@ -152,6 +154,7 @@ def described(
                 page_label=label,
                 snippet=highlighting.snippet(text, wanted[language], phrases, language),
                 url=passage.url(source),
+                alike_url=alike_url(passage.chunk_id),
                 same=tuple(Link(other.title, one.url(other)) for one, other, _ in others),
             )
         )

@@ -1,14 +1,18 @@
 """Names for what was found: the app that owns documents registers itself here, so that search need not know it."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from django.conf import settings
+from django.urls import reverse
+
 from tenants.models import Membership
 
 Place = tuple[UUID, int]  # a document and the number of one of its pages
+NO_ID = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +118,9 @@ def sources() -> Sources:
     if _registered is None:
         raise NoSources("no app registered with search.sources")
     return _registered
+
+
+def addresses(view: str) -> Callable[[UUID], str]:
+    """Of a workspace's view that takes an id, for many ids: the patterns are looked through once."""
+    before, _, after = reverse(view, urlconf=settings.WORKSPACE_URLCONF, args=[NO_ID]).partition(str(NO_ID))
+    return lambda pk: f"{before}{pk}{after}"
