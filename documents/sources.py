@@ -1,16 +1,14 @@
 """Tells `search` what documents are called and where they are shown, through the registry it keeps for that."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
+from typing import Any
 from uuid import UUID
-
-from django.conf import settings
-from django.urls import reverse
 
 from documents import access, importing, models
 from documents.models import Document, Page
 from search import sources
-from search.sources import CollectionName, CorpusText, FieldName, Source
+from search.sources import CollectionName, CorpusText, FieldName, Place, Source, addresses
 from tenants.database import connection
 from tenants.models import Membership
 
@@ -19,38 +17,45 @@ class DocumentSources:
     """Implements search.sources.Sources; each method takes a fixed number of queries."""
 
     def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
+        return {source.id: source for source, *_ in self._rows(ids, (), collections)}
+
+    def located(self, places: Iterable[Place], collections: Collection[UUID]) -> dict[Place, tuple[Source, str]]:
+        pages = {Page.identity(*place): place for place in places}
+        label = Page._meta.get_field("label").reader()
+        known: dict[UUID, Source] = {}
+        labels: dict[UUID, str] = {}
+        for source, page, its_label in self._rows({document for document, _ in pages.values()}, pages, collections):
+            known[source.id] = source
+            if page is not None:
+                labels[page] = label(page, its_label)
+        return {place: (known[place[0]], labels.get(page, "")) for page, place in pages.items() if place[0] in known}
+
+    def _rows(
+        self, ids: Iterable[UUID], pages: Iterable[UUID], collections: Collection[UUID]
+    ) -> Iterator[tuple[Source, UUID | None, Any]]:
+        """Documents, each with every one of these pages and its encrypted label, or with none; in one query."""
         title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
-        name = models.Collection._meta.get_field("name").reader()
-        with connection.cursor() as cursor:  # one array: a parameter for each id would end at 65,535
+        read_name = models.Collection._meta.get_field("name").reader()
+        names: dict[UUID, str] = {}
+        address = addresses("document")
+        with connection.cursor() as cursor:  # arrays: a parameter for each id would end at 65,535
             cursor.execute(
-                "SELECT d.id, d.title, d.format, c.id, c.name FROM documents_document d "
+                "SELECT d.id, d.title, d.format, c.id, c.name, p.id, p.label FROM documents_document d "
                 "JOIN documents_collection c ON c.id = d.collection_id "
+                "LEFT JOIN documents_page p ON p.id = ANY(%s) AND p.document_id = d.id "
                 "WHERE d.id = ANY(%s) AND c.id = ANY(%s) AND d.trashed_at IS NULL",
-                [list(ids), list(collections)],
+                [list(pages), list(ids), list(collections)],
             )
             rows = cursor.fetchall()
-        return {
-            pk: Source(
-                id=pk,
-                title=title(pk, its_title),
-                url=reverse("document", urlconf=settings.WORKSPACE_URLCONF, args=[pk]),
-                collection_id=collection_id,
-                collection_name=name(collection_id, its_collection),
-                format=form(pk, its_format),
-            )
-            for pk, its_title, its_format, collection_id, its_collection in rows
-        }
+        for pk, its_title, its_format, collection, name, page, label in rows:
+            if collection not in names:
+                names[collection] = read_name(collection, name)
+            source = Source(pk, title(pk, its_title), address(pk), collection, names[collection], form(pk, its_format))
+            yield source, page, label
 
     def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:
         elsewhere = Document.objects.filter(pk__in=list(ids), trashed_at=None).exclude(collection_id__in=collections)
         return set(elsewhere.values_list("id", flat=True))
-
-    def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
-        wanted = {Page.identity(document_id, number): (document_id, number) for document_id, number in places}
-        read = Page._meta.get_field("label").reader()
-        with connection.cursor() as cursor:  # on the way of every search: the ORM takes twice as long
-            cursor.execute("SELECT id, label FROM documents_page WHERE id = ANY(%s)", [list(wanted)])
-            return {wanted[pk]: read(pk, label) for pk, label in cursor.fetchall()}
 
     def collections(self, membership: Membership) -> list[CollectionName]:
         """With their fields in one query: it is on the way of every search."""

@@ -158,10 +158,10 @@ class Facet:
 
 
 def facet(its: Filter, counted: Iterable[tuple[str, int]], asked: Mapping[str, Any]) -> Facet:
-    counted = list(counted)
     picked = str(asked.get(its.key) or "").casefold()
-    listed = [(value, its.shown(value), amount, value.casefold() == picked) for value, amount in counted[:FACETS]]
-    return Facet(its, listed, len(counted) - len(listed))
+    every = [(value, its.shown(value), amount, value.casefold() == picked) for value, amount in counted]
+    listed = [*every[:FACETS], *(each for each in every[FACETS:] if each[-1])]
+    return Facet(its, listed, len(every) - len(listed))
 
 
 def _begins(day: date | None) -> float | None:

@@ -29,11 +29,14 @@ _MARKDOWN = (  # what must be in the text for the expression to be worth trying,
 
 @dataclass(frozen=True)
 class Snippet:
-    """The part of a passage that is shown; `html` is safe."""
+    """The part of a passage that is shown; `html` is safe. `words` are the wanted ones as they first stand in the passage,
+    each form once.
+    """
 
     html: SafeString
     cut_before: bool
     cut_after: bool
+    words: tuple[str, ...]
 
 
 def readable(text: str, form: str) -> str:
@@ -72,23 +75,20 @@ def matches(
     return spans
 
 
-def standing(text: str, wanted: frozenset[str], language: str = ENGLISH) -> tuple[str, ...]:
-    """The wanted words as they first stand in the text, each form once."""
-    found: dict[str, str] = {}
-    for start, end in matches(text, wanted, language=language):
-        found.setdefault(text[start:end].casefold(), text[start:end])
-    return tuple(found.values())
-
-
 def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:
     """The stretch of `text` with the most different wanted words and the most of the phrases, both marked."""
-    spans = matches(text, wanted, phrases, language)
+    words = matches(text, wanted, language=language)
+    spans = matches(text, wanted, phrases, language) if phrases else words
+    forms: dict[str, str] = {}
+    for a, b in words:
+        forms.setdefault(text[a:b].casefold(), text[a:b])
     start, end = _stretch(text, [(a, b, stem(text[a:b], language)) for a, b in spans], SNIPPET)
     marked = [(a, b) for a, b in spans if start <= a and b <= end]
     return Snippet(
         html=mark(text, marked, start, end),
         cut_before=start > 0,
         cut_after=end < len(text),
+        words=tuple(forms.values()),
     )
 
 

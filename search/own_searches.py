@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from search.models import MemberSearches, empty_history
 from tenants.context import current_tenant
+from tenants.database import connection
 from tenants.errors import Refused
 from tenants.models import Membership
 from tenants.sweeping import every, sweeper
@@ -113,15 +114,31 @@ def remember(membership: Membership, asked: Asked) -> None:
     """Put it in front of the member's last searches, unless they keep none. What was asked before moves up."""
     if membership.pk is None:  # staff's
         return
-    with _changing(membership, savepoint=False) as row:  # on the way of every search
-        kept = row.history
-        if not kept["is_kept"]:
-            return
-        same = next((each for each in kept["searches"] if each["asked"] == asked), {"id": str(uuid4()), "asked": dict(asked)})
-        others = [each for each in kept["searches"] if each["asked"] != asked]
-        newest = {**same, "at": timezone.now().isoformat()}
-        row.history = {"is_kept": True, "searches": [newest, *others][:MOST_REMEMBERED]}
-        row.save(update_fields=["history"])
+    history = MemberSearches._meta.get_field("history")
+    with connection.cursor() as cursor:  # on the way of every search: past the ORM, without a transaction and a lock
+        is_written = False
+        while not is_written:  # in another window something was changed meanwhile: it begins anew
+            cursor.execute("SELECT history FROM search_membersearches WHERE membership_id = %s", [membership.pk])
+            found = cursor.fetchone()
+            if found is None:
+                _make_row(membership)
+                continue
+            (before,) = found
+            kept = history.open(membership.pk, before)
+            if not kept["is_kept"]:
+                return
+            after = history.seal(membership.pk, {"is_kept": True, "searches": _with(asked, kept["searches"])})
+            cursor.execute(
+                "UPDATE search_membersearches SET history = %s WHERE membership_id = %s AND history = %s",
+                [bytes(after), membership.pk, before],  # no two encryptions are the same
+            )
+            is_written = cursor.rowcount > 0
+
+
+def _with(asked: Asked, searches: list[Any]) -> list[Any]:
+    same = next((each for each in searches if each["asked"] == asked), {"id": str(uuid4()), "asked": dict(asked)})
+    others = [each for each in searches if each["asked"] != asked]
+    return [{**same, "at": timezone.now().isoformat()}, *others][:MOST_REMEMBERED]
 
 
 def past(membership: Membership, entry_id: UUID) -> Past:
@@ -162,17 +179,21 @@ def forget_former_members() -> int:
 
 
 @contextmanager
-def _changing(membership: Membership, *, savepoint: bool = True) -> Iterator[MemberSearches]:
+def _changing(membership: Membership) -> Iterator[MemberSearches]:
     """The member's row, made when there is none, locked until the change is committed."""
     if membership.pk is None:
         raise Refused("Only members keep searches.")
-    with transaction.atomic(savepoint=savepoint):
+    with transaction.atomic():
         locked = MemberSearches.objects.select_for_update().filter(pk=membership.pk)
         row = locked.first()
         if row is None:
-            MemberSearches.objects.bulk_create([MemberSearches(membership_id=membership.pk)], ignore_conflicts=True)
+            _make_row(membership)
             row = locked.get()
         yield row
+
+
+def _make_row(membership: Membership) -> None:
+    MemberSearches.objects.bulk_create([MemberSearches(membership_id=membership.pk)], ignore_conflicts=True)
 
 
 def _saved(kept: Any) -> Saved:

@@ -1,8 +1,8 @@
 """Turns hits into what a page shows: names, page labels, highlighted passages. A fixed number of queries per page."""
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from uuid import UUID
 
 from search import highlighting
@@ -10,8 +10,10 @@ from search.highlighting import Snippet
 from search.models import Chunk
 from search.querying import Hit
 from search.questions import Phrase
-from search.sources import Source, sources
+from search.sources import Place, Source, addresses, sources
 from tenants.database import connection
+
+ROUNDING = 0.02  # of cosines: in another batch the model's bfloat16 yields another vector of a text (docs/benchmarks.md)
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,17 @@ class Passage:
     """A document's best passage as it is stored; `same` are the documents whose best passage says the same, after it."""
 
     hit: Hit
+    chunk_id: UUID
     page: int
     text: str
     same: tuple["Passage", ...] = ()
 
+    @property
+    def place(self) -> Place:
+        return self.hit.document_id, self.page
+
     def url(self, source: Source) -> str:
-        return _url(source, self.page, self.hit.chunk_id)
+        return _url(source, self.page, self.chunk_id)
 
 
 @dataclass(frozen=True)
@@ -45,24 +52,25 @@ class Link:
 
 @dataclass(frozen=True)
 class Shown:
-    """One result on a page; `url` leads to the passage in its document, `words` are those of the question in it."""
+    """One result on a page; `url` leads to the passage in its document, `alike_url` to what is like it."""
 
     hit: Hit
+    chunk_id: UUID
     source: Source
     page: int
     page_label: str
     snippet: Snippet
-    words: tuple[str, ...]
     url: str
+    alike_url: str
     same: tuple[Link, ...]
 
 
 def link_to(chunk_id: UUID, document_id: UUID, page: int, collections: Collection[UUID]) -> Link | None:
     """To a passage, named by its document and page: "Handbook, Page 3"; None when the document has gone meanwhile."""
-    source = sources().describe([document_id], collections).get(document_id)
-    if source is None:
+    found = sources().located([(document_id, page)], collections).get((document_id, page))
+    if found is None:
         return None
-    label = sources().page_labels([(document_id, page)]).get((document_id, page), "")
+    source, label = found
     return Link(f"{source.title}, {label}" if label else source.title, _url(source, page, chunk_id))
 
 
@@ -73,35 +81,50 @@ def _url(source: Source, page: int, chunk_id: UUID) -> str:
 def folded(hits: Sequence[Hit], page: int = 1, size: int | None = None) -> Folded:
     """A page of the hits with their texts, in their order; those that say the same, but for case and blanks, are one.
 
-    What says the same has as many words and scores alike by them: of other hits only those on the page are read.
+    Of hits that cannot say the same as another only those on the page are read.
     """
     size = size or max(1, len(hits))
-    alike = Counter((hit.keyword, hit.length) for hit in hits)
-    doubtful = [hit for hit in hits if alike[hit.keyword, hit.length] > 1]
+    doubtful = _doubtful(hits)
     first = (page - 1) * size
-    stored = _stored({*doubtful, *hits[first : first + size + len(doubtful)]})
+    likely = {hit.document_id: hit for hit in hits[first : first + size + len(doubtful)]}
+    stored = _stored(doubtful | likely)
     said: dict[str | UUID, list[Hit]] = {}
     for hit in hits:
-        is_read = alike[hit.keyword, hit.length] > 1 and hit.chunk_id in stored
-        what = " ".join(stored[hit.chunk_id].text.casefold().split()) if is_read else hit.chunk_id
+        is_read = hit.document_id in doubtful and hit.document_id in stored
+        what = " ".join(stored[hit.document_id].text.casefold().split()) if is_read else hit.document_id
         said.setdefault(what, []).append(hit)
     pages = -(-len(said) // size)
     nearest = min(max(1, page), max(1, pages))
     groups = list(said.values())[(nearest - 1) * size : nearest * size]
     if nearest != page:
-        stored |= _stored(hit for group in groups for hit in group)
-    read = ([stored[hit.chunk_id] for hit in group if hit.chunk_id in stored] for group in groups)
+        stored |= _stored({hit.document_id: hit for group in groups for hit in group})
+    read = ([stored[hit.document_id] for hit in group if hit.document_id in stored] for group in groups)
     passages = [replace(group[0], same=tuple(group[1:])) for group in read if group]
     return Folded(passages, nearest, pages, len(said))
 
 
-def _stored(hits: Iterable[Hit]) -> dict[UUID, Passage]:
-    """By their ids; what has gone meanwhile is missing."""
-    wanted = {hit.chunk_id: hit for hit in hits}
+def _doubtful(hits: Sequence[Hit]) -> dict[UUID, Hit]:
+    """By their documents, those that may say the same as another: what does has as many words, scores alike by them, and is
+    as near to the question but for rounding, since the model does not tell upper from lower case.
+    """
+    found: dict[UUID, Hit] = {}
+    for one, other in pairwise(sorted(hits, key=lambda hit: (hit.keyword, hit.length, hit.dense))):
+        if (one.keyword, one.length) == (other.keyword, other.length) and other.dense - one.dense < ROUNDING:
+            found |= {one.document_id: one, other.document_id: other}
+    return found
+
+
+def _stored(hits: Mapping[UUID, Hit]) -> dict[UUID, Passage]:
+    """By their documents, as they are given; what has gone meanwhile is missing."""
+    wanted = {hit.chunk_id: hit for hit in hits.values()}
     read = Chunk._meta.get_field("text").reader()
     with connection.cursor() as cursor:  # as everything on the way of a search: the ORM takes twice as long
         cursor.execute("SELECT id, page, text FROM search_chunk WHERE id = ANY(%s)", [list(wanted)])
-        return {chunk_id: Passage(wanted[chunk_id], page, read(chunk_id, text)) for chunk_id, page, text in cursor.fetchall()}
+        rows = cursor.fetchall()
+    return {
+        wanted[chunk_id].document_id: Passage(wanted[chunk_id], chunk_id, page, read(chunk_id, text))
+        for chunk_id, page, text in rows
+    }
 
 
 def described(
@@ -111,28 +134,28 @@ def described(
 
     The words of what was `asked` are marked as the search knew them in each; each phrase stands in every passage.
     """
-    everywhere = [one for passage in passages for one in (passage, *passage.same)]
-    documents = sources().describe((one.hit.document_id for one in everywhere), collections)
-    labels = sources().page_labels((passage.hit.document_id, passage.page) for passage in passages)
+    known = sources().located((one.place for passage in passages for one in (passage, *passage.same)), collections)
+    alike_url = addresses("search-like")
     wanted = {language: highlighting.stems(asked, language) for language in {passage.hit.language for passage in passages}}
     shown = []
     for passage in passages:
-        source = documents.get(passage.hit.document_id)
-        if source is None:
+        if passage.place not in known:
             continue
+        source, label = known[passage.place]
+        language = passage.hit.language
         text = highlighting.readable(passage.text, source.format)
-        stems, language = wanted[passage.hit.language], passage.hit.language
-        others = [(one, documents.get(one.hit.document_id)) for one in passage.same]
+        others = ((one, *known[one.place]) for one in passage.same if one.place in known)
         shown.append(
             Shown(
                 hit=passage.hit,
+                chunk_id=passage.chunk_id,
                 source=source,
                 page=passage.page,
-                page_label=labels.get((passage.hit.document_id, passage.page), ""),
-                snippet=highlighting.snippet(text, stems, phrases, language),
-                words=highlighting.standing(text, stems, language),
+                page_label=label,
+                snippet=highlighting.snippet(text, wanted[language], phrases, language),
                 url=passage.url(source),
-                same=tuple(Link(other.title, one.url(other)) for one, other in others if other is not None),
+                alike_url=alike_url(passage.chunk_id),
+                same=tuple(Link(other.title, one.url(other)) for one, other, _ in others),
             )
         )
     return shown

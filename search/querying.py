@@ -15,7 +15,7 @@ import numpy as np
 from search import indexes, keywords, narrowing, questions, ranking
 from search.candidates import Candidates, Stages, Way, gather, scan
 from search.embeddings import embedder
-from search.facts import Condition, FactIndex
+from search.facts import Condition, FactIndex, Is
 from search.indexes import Live
 from search.indexing import passage_id
 from search.keywords import Mask, Rows, Scores, TermIndex
@@ -59,8 +59,8 @@ class Results:
     milliseconds: dict[str, float] = field(default_factory=dict)
     unread: int = 0  # passages left out because they were not read for a phrase: enough others were
     # Of each group of fields asked for, its values with the number of documents that have them, among all that may be found:
-    # in the collections, meeting the conditions, with a passage that the question's phrases and exclusions let through and
-    # that, by words only, has one of its words. The most frequent first.
+    # in the collections, meeting the conditions but that on these fields, with a passage that the question's phrases and
+    # exclusions let through and that, by words only, has one of its words. The most frequent first.
     facets: tuple[tuple[tuple[str, int], ...], ...] = ()
 
 
@@ -119,13 +119,19 @@ def search(
     results = _found(live, index, query, scores, allowed, collections, limit, mode, stages)
     if not facets:
         return replace(results, unread=unread)
-    facts, passing = facts_of(live), index.matching(collections) if allowed is None else allowed
-    if mode is Mode.WORDS:
-        passing = scores > 0 if passing is None else passing & (scores > 0)
-    among = facts.documents(index, passing)
-    counted = tuple(tuple(facts.amounts(fields, among)) for fields in facets)
+    facts, counted = facts_of(live), []
+    for fields in facets:
+        others = [met for met in conditions if not isinstance(met, Is) or met.fields != fields]
+        passing = index.matching(collections) if allowed is None else allowed
+        if len(others) < len(conditions):  # its own condition does not count: what else could be chosen is told
+            passing = _meeting(facts, index, others, index.matching(collections))
+            if question.narrows:
+                passing, _ = narrowing.admitted(index, question, passing, scores)
+        if mode is Mode.WORDS:
+            passing = scores > 0 if passing is None else passing & (scores > 0)
+        counted.append(tuple(facts.amounts(fields, facts.documents(index, passing))))
     stages.done("facets")
-    return replace(results, unread=unread, facets=counted)
+    return replace(results, unread=unread, facets=tuple(counted))
 
 
 def _meeting(facts: FactIndex, index: TermIndex, conditions: Sequence[Condition], mask: Mask | None) -> Mask:

@@ -1,12 +1,18 @@
 """Names for what was found: the app that owns documents registers itself here, so that search need not know it."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from django.conf import settings
+from django.urls import reverse
+
 from tenants.models import Membership
+
+Place = tuple[UUID, int]  # a document and the number of one of its pages
+NO_ID = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,8 @@ class Sources(Protocol):
         """The documents among `ids` that exist, but in none of these collections."""
         ...
 
-    def page_labels(self, places: Iterable[tuple[UUID, int]]) -> dict[tuple[UUID, int], str]:
-        """Labels such as "Page 3" for (document, page number), in a fixed number of queries."""
+    def located(self, places: Iterable[Place], collections: Collection[UUID]) -> dict[Place, tuple[Source, str]]:
+        """As `describe`, of each place, with its page's label, such as "Page 3", in the same number of queries."""
         ...
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
@@ -112,3 +118,9 @@ def sources() -> Sources:
     if _registered is None:
         raise NoSources("no app registered with search.sources")
     return _registered
+
+
+def addresses(view: str) -> Callable[[UUID], str]:
+    """Of a workspace's view that takes an id, for many ids: the patterns are looked through once."""
+    before, _, after = reverse(view, urlconf=settings.WORKSPACE_URLCONF, args=[NO_ID]).partition(str(NO_ID))
+    return lambda pk: f"{before}{pk}{after}"

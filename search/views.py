@@ -11,7 +11,6 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -165,9 +164,8 @@ def _ask(form: SearchForm, limit: int = DEPTH) -> Results:
 
 
 def _note(request: WorkspaceRequest, form: SearchForm, results: Results) -> None:
-    with transaction.atomic():  # one commit for both
-        own_searches.remember(request.membership, form.asked)
-        record(Event.SEARCHED, results=len(results.hits), collection=form.cleaned_data["collection"] or None)
+    own_searches.remember(request.membership, form.asked)
+    record(Event.SEARCHED, results=len(results.hits), collection=form.cleaned_data["collection"] or None)
 
 
 def _results(request: WorkspaceRequest, form: SearchForm, results: Results) -> dict[str, Any]:

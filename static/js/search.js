@@ -20,6 +20,11 @@
   let shown = null; // what was typed and has its results on the page, until it is told
   let timer = 0;
 
+  // A request that the next one replaced is no mistake; what has really failed htmx tells by another event's name besides.
+  window.htmx.logger = (elt, name, detail) => {
+    if (name === "htmx:sendAbort" || (name === "htmx:afterRequest" && !detail.xhr.status)) delete detail.error;
+  };
+
   const isOurs = (detail) => detail.elt === instant || detail.elt === form;
   document.addEventListener("htmx:confirm", (event) => {
     if (event.detail.elt !== instant) return;

@@ -1,6 +1,7 @@
 """Adds entries to a workspace's log: `record` is called by every verb that does something worth knowing.
 
-Inside the workspace the entry is part of the caller's transaction, and the log's head is locked until it ends: record last.
+Inside the workspace the entry is part of the caller's transaction, if there is one, and the log's head is locked until it
+ends: record last. Without one it is written before `record` returns, in one statement with what other threads add meanwhile.
 Outside, it waits in a public row (AuditOutbox), written with what it tells of, and is added once that is committed, or by
 the sweeper. The head is also kept outside the database (tenants.witness). Knows of documents and people only their ids.
 """
@@ -10,8 +11,10 @@ import logging
 import secrets
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -57,8 +60,11 @@ def record(event: Event, tenant: Tenant | None = None, by: Actor | None = None, 
         return
     who = by or actor()
     if isinstance(connection.tenant, Tenant):
-        with transaction.atomic():
-            _append(event, timezone.now(), who, about)
+        waiting = _Waiting(event, timezone.now(), who, about)
+        if connection.in_atomic_block:
+            _append(waiting)
+        else:
+            _queues.setdefault(connection.tenant.pk, _Queue()).write(waiting)
         return
     if tenant is None:
         raise TypeError("outside a workspace `tenant` says whose log")
@@ -112,7 +118,7 @@ def deliver(tenant: Tenant) -> int:
         who = Actor(content["who"], content["via"], content["person_id"], content["reason"])
         at = datetime.fromisoformat(content["at"])
         with workspace(tenant), transaction.atomic():
-            _append(Event(content["event"]), at, who, content["about"], source=row.pk)
+            _append(_Waiting(Event(content["event"]), at, who, content["about"], row.pk))
         delivered.append(row.pk)
     with public_context():
         AuditOutbox.objects.filter(pk__in=delivered).delete()
@@ -142,32 +148,102 @@ def _deliver_quietly(tenant_id: uuid.UUID) -> None:
         logger.warning("the log of %s waits for the sweeper: %s", tenant_id, describe_exception(error))
 
 
-def _append(event: Event, at: datetime, who: Actor, about: dict[str, Any], source: uuid.UUID | None = None) -> None:
-    with connection.cursor() as cursor:  # as the rest below: a search waits for it, and the ORM takes twice as long
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """What is to become an entry."""
+
+    event: Event
+    at: datetime
+    who: Actor
+    about: dict[str, Any]
+    source: uuid.UUID | None = None
+    is_written: bool = False
+
+
+def _append(waiting: _Waiting) -> None:
+    """In a transaction, until whose end the head is locked."""
+    with connection.cursor() as cursor:
         cursor.execute("SELECT number, digest FROM audit_head WHERE id = 1 FOR UPDATE")
         number, before = cursor.fetchone()
-    if source is not None and Entry.objects.filter(source=source).exists():
+    if waiting.source is not None and Entry.objects.filter(source=waiting.source).exists():
         return
-    details = {"who": who.who, "via": who.via, "reason": who.reason, "about": about, "salt": secrets.token_hex(16)}
-    entry = Entry(number=number + 1, at=at, event=event, person_id=who.person_id, details=details, digest=b"", source=source)
-    tenant = current_tenant()
-    entry.digest = proofs.entry_digest(str(tenant.pk), as_exported(entry), bytes(before))
-    sealed = bytes(Entry._meta.get_field("details").seal(entry.number, details))
-    with connection.cursor() as cursor:  # one statement: a search waits for it
+    added = _add([waiting], number, bytes(before))
+    assert added, "the head is locked"
+
+
+class _Queue:
+    """What threads of this process add to one workspace's log at the same time: whose turn it is writes all that waits."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+
+    def write(self, own: _Waiting) -> None:
+        """On the disk when this returns, by this thread or another. What fails here is left to the others to try again."""
+        self._waiting.append(own)
+        with self._turn:
+            if own.is_written:
+                return
+            together = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                _write(together)
+            except BaseException:
+                self._waiting.extendleft(each for each in reversed(together) if each is not own)
+                raise
+            for each in together:
+                each.is_written = True
+
+
+_queues: dict[uuid.UUID, _Queue] = {}
+
+
+def _write(together: list[_Waiting]) -> None:
+    """Without a transaction and a lock: where another process was faster, nothing is added, and it begins anew."""
+    added = False
+    while not added:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT number, digest FROM audit_head WHERE id = 1")
+            number, before = cursor.fetchone()
+        added = _add(together, number, bytes(before))
+
+
+def _add(together: list[_Waiting], number: int, before: bytes) -> bool:
+    """What follows entry `number`, whose digest is `before`; False where that is not the last entry any more.
+
+    In one statement, past the ORM: a search waits for it.
+    """
+    tenant, seal = current_tenant(), Entry._meta.get_field("details").seal
+    rows, digest, last = [], before, number
+    for last, each in enumerate(together, start=number + 1):
+        who = each.who
+        details = {"who": who.who, "via": who.via, "reason": who.reason, "about": each.about, "salt": secrets.token_hex(16)}
+        entry = Entry(number=last, at=each.at, event=each.event, person_id=who.person_id, details=details, digest=b"")
+        digest = proofs.entry_digest(str(tenant.pk), as_exported(entry), digest)
+        rows.append((last, each.at, each.event.value, who.person_id, bytes(seal(last, details)), digest, each.source))
+    with connection.cursor() as cursor:
         cursor.execute(
-            "WITH added AS (INSERT INTO audit_entry (number, at, event, person_id, details, digest, source) "
-            "VALUES (%s, %s, %s, %s, %s, %s, %s)) UPDATE audit_head SET number = %s, digest = %s WHERE id = 1",
-            [entry.number, at, event.value, who.person_id, sealed, entry.digest, source, entry.number, entry.digest],
+            "WITH head AS (UPDATE audit_head SET number = %s, digest = %s WHERE id = 1 AND number = %s RETURNING id) "
+            "INSERT INTO audit_entry (number, at, event, person_id, details, digest, source) SELECT entry.* FROM head, unnest("
+            "%s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[], %s::bytea[], %s::bytea[], %s::uuid[]) AS entry",
+            [last, digest, number, *map(list, zip(*rows, strict=True))],
         )
-    transaction.on_commit(partial(_witness_head, witness_name(tenant), entry.number, entry.digest.hex()))
+        added = cursor.rowcount == len(rows)
+    if added:
+        transaction.on_commit(partial(_witness_head, witness_name(tenant), last, digest.hex()))
+    return added
 
 
 def _witness_head(name: str, number: int, digest: str) -> None:
     """Not durable: after a power cut the witness may lag behind the log, which is no alarm; the other way round is."""
-    with witness.alone(name):
+
+    def is_behind() -> bool:
         known = witness.record(name)
-        if known is None or known["number"] < number:
-            witness.keep(name, {"number": number, "digest": digest}, durable=False)
+        return known is None or known["number"] < number
+
+    if is_behind():  # the number only goes up: who comes late need not wait for the others
+        with witness.alone(name):
+            if is_behind():
+                witness.keep(name, {"number": number, "digest": digest}, durable=False)
 
 
 def _context(tenant_id: uuid.UUID, pk: uuid.UUID) -> tuple[str, str, str]:

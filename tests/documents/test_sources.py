@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 
 from documents.models import Document, Page
 from search.sources import sources
@@ -23,10 +24,17 @@ def test_describe(django_assert_num_queries: object) -> None:
     assert source.url.endswith(f"/documents/{made.id}/")
 
 
-def test_page_labels() -> None:
-    made = DocumentFactory()
-    Page.objects.create(id=Page.identity(made.id, 2), document=made, number=2, label="Slide 2", text="x")
-    assert sources().page_labels([(made.id, 2), (made.id, 9)]) == {(made.id, 2): "Slide 2"}
+def test_located(django_assert_num_queries: object) -> None:
+    made, trashed = DocumentFactory(title="A title"), DocumentFactory(trashed_at=timezone.now())
+    for number in (2, 3):
+        Page.objects.create(id=Page.identity(made.id, number), document=made, number=number, label=f"Slide {number}", text="x")
+    places = [(made.id, 2), (made.id, 3), (made.id, 9), (trashed.id, 1), (uuid4(), 1)]
+    with django_assert_num_queries(1):  # type: ignore[operator]
+        found = sources().located(places, [made.collection_id, trashed.collection_id])
+    assert {place: (source.title, label) for place, (source, label) in found.items()} == {
+        (made.id, 2): ("A title", "Slide 2"), (made.id, 3): ("A title", "Slide 3"), (made.id, 9): ("A title", "")
+    }  # fmt: skip
+    assert sources().located(places, [trashed.collection_id]) == {}
 
 
 def test_collections_by_name() -> None:

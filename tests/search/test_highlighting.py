@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.highlighting import mark, matches, readable, snippet, standing, stems
+from search.highlighting import mark, matches, readable, snippet, stems
 from search.questions import folded
 
 
 def test_words_are_marked_by_their_stem_and_keep_their_form():
     shown = snippet("Notice periods: a Contract ends.", stems("the contracts"))
     assert shown.html == "Notice periods: a <mark>Contract</mark> ends."
-    assert standing("Contract, contract and CONTRACTS", stems("the contracts")) == ("Contract", "CONTRACTS")
+    assert snippet("Contract, contract and CONTRACTS", stems("the contracts")).words == ("Contract", "CONTRACTS")
 
 
 def test_text_of_a_document_cannot_become_markup():
@@ -61,9 +61,9 @@ def test_without_the_marks_it_is_the_escaped_text(text: str, question: str):
 
 def test_words_are_marked_in_the_language_of_the_text():
     text = "Die Reparaturen an den Häusern: der Straße wegen."
-    assert standing(text, stems("the reparatur haus strasse", "de"), "de") == ("Reparaturen", "Häusern", "Straße")
-    assert standing(text, stems("die der den", "de"), "de") == ()
-    assert standing(text, stems("reparatur haus"), "en") == ()
+    assert snippet(text, stems("the reparatur haus strasse", "de"), language="de").words == ("Reparaturen", "Häusern", "Straße")
+    assert snippet(text, stems("die der den", "de"), language="de").words == ()
+    assert snippet(text, stems("reparatur haus"), language="en").words == ()
 
 
 def test_spans_lie_where_the_words_are():

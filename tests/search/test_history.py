@@ -55,6 +55,21 @@ def test_the_last_fifty_are_kept(viewer: Any, in_workspace_a: Any):
     assert asked_by(viewer) == [f"zebra {number}" for number in range(51, 1, -1)]
 
 
+def test_what_two_windows_ask_at_once_is_kept_of_both(viewer: Any, in_workspace_a: Any, monkeypatch: pytest.MonkeyPatch):
+    with_, asked = own_searches._with, ["zebra"]
+
+    def meanwhile(newest: Any, searches: Any) -> Any:
+        if len(asked) == 1:
+            asked.append("yak")
+            own_searches.remember(member(viewer), {**ASKED, "q": "yak"})
+        return with_(newest, searches)
+
+    own_searches.remember(member(viewer), {**ASKED, "q": "okapi"})
+    monkeypatch.setattr(own_searches, "_with", meanwhile)
+    own_searches.remember(member(viewer), ASKED)
+    assert asked_by(viewer) == ["zebra", "yak", "okapi"]
+
+
 def test_it_can_be_cleared(do: Do, viewer: Any):
     own_searches.save(member(viewer), "Kept", ASKED)
     do("post", "", {"q": "password"})

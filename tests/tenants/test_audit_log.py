@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenants import alarms, lifecycle, people, proofs, roles, witness
-from tenants.audit import exporting, verifying
+from tenants.audit import exporting, recording, verifying
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
 from tenants.audit.recording import as_exported, deliver, deliver_waiting, record, witness_name
@@ -148,6 +149,72 @@ def test_many_at_once_leave_no_gap(workspace_a: Any) -> None:
     verdict = verifying.verify(workspace_a)
     assert not failed
     assert (verdict.problem, verdict.number) == ("", before + 80)
+
+
+def recording_threads(tenant: Any, number: int, failed: list[BaseException]) -> list[threading.Thread]:
+    """Started, each with one entry to add, while somebody else has the turn to write: they wait for it."""
+
+    def add() -> None:
+        try:
+            with workspace(tenant):
+                record(Event.SEARCHED, results=1)
+        except RuntimeError as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    queue = recording._queues.setdefault(tenant.pk, recording._Queue())
+    with queue._turn:
+        threads = [threading.Thread(target=add) for _ in range(number)]
+        for thread in threads:
+            thread.start()
+        while len(queue._waiting) < number:
+            time.sleep(0.01)
+    return threads
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fails", [0, 1])
+def test_what_waits_is_written_together(workspace_a: Any, monkeypatch: pytest.MonkeyPatch, fails: int) -> None:
+    before = verifying.verify(workspace_a).number
+    write, written = recording._write, []
+
+    def counted(together: list[Any]) -> None:
+        written.append(len(together))
+        if len(written) <= fails:
+            raise RuntimeError("whose turn it was")
+        write(together)
+
+    monkeypatch.setattr(recording, "_write", counted)
+    failed: list[BaseException] = []
+    for thread in recording_threads(workspace_a, 5, failed):
+        thread.join()
+    verdict = verifying.verify(workspace_a)
+    assert written == ([5, 4] if fails else [5])  # its own entry is lost with its request, the others' are not
+    assert len(failed) == fails
+    assert (verdict.problem, verdict.number) == ("", before + 5 - fails)
+    assert witness.record(witness_name(workspace_a)) == {"number": verdict.number, "digest": verdict.digest}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_another_process_was_faster_it_begins_anew(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = verifying.verify(workspace_a).number
+    add, tries = recording._add, []
+
+    def outrun(together: list[Any], number: int, digest: bytes) -> bool:
+        tries.append(number)
+        if len(tries) == 1:
+            with transaction.atomic():  # as another process would
+                record(Event.KEPT)
+        return add(together, number, digest)
+
+    monkeypatch.setattr(recording, "_add", outrun)
+    with workspace(workspace_a):
+        record(Event.SEARCHED, results=1)
+        assert list(Entry.objects.values_list("event", flat=True)[:2]) == [Event.SEARCHED, Event.KEPT]
+    assert tries == [before, before, before + 1]
+    verdict = verifying.verify(workspace_a)
+    assert (verdict.problem, verdict.number) == ("", before + 2)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -48,10 +48,10 @@ def test_what_it_counts_with_is_forgotten():
 
 
 def test_it_is_open_while_redis_is_away(monkeypatch):
-    def away(*args: object) -> None:
+    def away(*args: object, **options: object) -> None:
         raise RedisIsAway
 
-    monkeypatch.setattr(limits.cache, "add", away)
+    monkeypatch.setattr(limits.cache._cache, "get_client", away)
     assert limits.take("search", 1, (0, 60)) == 0
 
 

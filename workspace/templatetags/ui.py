@@ -3,6 +3,7 @@ it renders; refuses to know any model of Cloister."""
 
 import datetime
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from django import forms, template
@@ -93,6 +94,7 @@ class Problem(NamedTuple):
 
 
 @register.simple_tag
+@cache  # few, and drawing one takes longer than any other word here
 def icon(name: str, size: int = 20) -> str:
     """A heroicons outline drawing, hidden from screen readers: it stands beside a word or in a named button."""
     classes = "icon" if size >= 20 else "icon icon-small"

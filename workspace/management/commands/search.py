@@ -60,7 +60,7 @@ def as_answer(shown: Shown) -> dict[str, Any]:
         "page": shown.page,
         "page_label": shown.page_label,
         "passage": html.unescape(strip_tags(str(shown.snippet.html))),
-        "words": list(shown.words),
+        "words": list(shown.snippet.words),
         "more_passages": hit.more,
         "same_passage": [other.title for other in shown.same],
         "score": round(hit.score, 4),
