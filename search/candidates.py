@@ -34,30 +34,38 @@ SCAN_BLOCK = 4096
 RECALL_DEPTH, RECALL_SAMPLES = 10, 100
 
 Way = Literal["index", "exact"]
-Fetched = tuple[UUID, UUID, int, bytes, bool]  # passage, document, sequence, encrypted vector, whether it is near
+Fetched = tuple[UUID, UUID, int, Any, bool]  # passage, document, sequence, encrypted vector (open: cosine), whether it is near
 
 # "{operator}" and "{dimension}" as of the index: without the cast, and with its number in anything but a plain value, the
 # planner does not find the partial expression index.
 NEAREST = """
 WITH near AS MATERIALIZED (
-  SELECT chunk_id FROM search_indexentry WHERE index_id = %s
-  ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension}) LIMIT %s
+  SELECT chunk_id FROM search_indexentry WHERE index_id = %(index)s {among}
+  ORDER BY {distance} LIMIT %(amount)s
 )
-SELECT id, document_id, sequence, embedding, id IN (SELECT chunk_id FROM near)
-FROM search_chunk WHERE id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%s::uuid[]))
+SELECT passage.id, passage.document_id, passage.sequence, {found}, passage.id IN (SELECT chunk_id FROM near)
+FROM {passages} WHERE passage.id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%(worded)s::uuid[]))
 """
-# "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match.
-NEAREST_OF_DOCUMENTS = NEAREST.replace(
-    "ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension})",
-    "AND document_id = ANY(%s) ORDER BY (vector::halfvec({dimension}) {operator} %s::halfvec({dimension})) + 0",
-)
+DISTANCE = "vector::halfvec({dimension}) {operator} %(query)s::halfvec({dimension})"
+# An open index holds the true vectors themselves: nothing is decrypted to compare them, with the question as exact as it is.
+COSINE = "-(entry.vector::vector <#> %(exact)s::vector)"
+ENTRIES = "search_chunk passage JOIN search_indexentry entry ON entry.chunk_id = passage.id AND entry.index_id = %(index)s"
 
 
 def nearest(index: Live, *, of_documents: bool = False) -> str:
-    """The statement that asks an index in the database: its number, documents if `of_documents`, query, amount, words' ids."""
+    """The statement that asks an index in the database. Its parameters: index, query, exact, amount, worded, and
+    documents if it asks for the passages `of_documents` alone.
+    """
     operator, _ = indexes.METRICS[index.metric]
-    statement = NEAREST_OF_DOCUMENTS if of_documents else NEAREST
-    return statement.format(operator=operator, dimension=index.dimension)
+    is_open = index.protection == Protection.OPEN
+    distance = DISTANCE.format(operator=operator, dimension=index.dimension)
+    return NEAREST.format(
+        among="AND document_id = ANY(%(documents)s)" if of_documents else "",
+        # "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match
+        distance=f"({distance}) + 0" if of_documents else distance,
+        found=COSINE if is_open else "passage.embedding",
+        passages=ENTRIES if is_open else "search_chunk passage",
+    )
 
 
 class Stages:
@@ -146,11 +154,12 @@ def fetch(
     live: Live, query: Scores, amount: int, worded: Sequence[UUID] = (), documents: list[UUID] | None = None
 ) -> list[Fetched]:
     """The `amount` nearest, of these documents alone if any are given, and `worded`, as they lie in the database."""
-    parameters: list[Any] = [live.id, indexes.asked_form(live, query), amount, list(worded)]
-    if documents is not None:
-        parameters.insert(1, documents)
+    asked = {"index": live.id, "query": indexes.asked_form(live, query), "amount": amount}
+    if live.protection == Protection.OPEN:
+        asked["exact"] = indexes.exact_form(query)
     with binary_cursor() as cursor:
-        cursor.execute(nearest(live, of_documents=documents is not None), parameters)
+        statement = nearest(live, of_documents=documents is not None)
+        cursor.execute(statement, {**asked, "worded": list(worded), "documents": documents})
         found: list[Fetched] = cursor.fetchall()
     return found
 
@@ -173,12 +182,15 @@ def through_index(
         found = fetch(live, query, amount, worded, documents)
         stages.done("candidates")
         kept = [
-            (row, chunk_id, embedding, near)
-            for chunk_id, document_id, sequence, embedding, near in found
+            (row, chunk_id, held, near)
+            for chunk_id, document_id, sequence, held, near in found
             if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
         ]
         if sum(near for *_, near in kept) >= needed:
-            dense = _decrypted((chunk_id, embedding) for _, chunk_id, embedding, _ in kept) @ query
+            if live.protection == Protection.OPEN:
+                dense = np.array([cosine for _, _, cosine, _ in kept], dtype=np.float32)
+            else:
+                dense = _decrypted((chunk_id, embedding) for _, chunk_id, embedding, _ in kept) @ query
             stages.done("rerank")
             return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
     return None

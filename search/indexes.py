@@ -155,6 +155,11 @@ def asked_form(index: Live, query: Vectors) -> str:
     return vector_text(cloak(index.id).disguise_query(query))
 
 
+def exact_form(query: Vectors) -> str:
+    """float32[d] as PostgreSQL reads a vector; nine digits tell every float32 apart."""
+    return ("[" + "%.9g," * (len(query) - 1) + "%.9g]") % tuple(query.tolist())
+
+
 def vector_text(vector: HalfVectors) -> str:
     """A vector as PostgreSQL reads a halfvec; five digits tell every float16 apart."""
     return ("[" + "%.5g," * (len(vector) - 1) + "%.5g]") % tuple(vector.tolist())
