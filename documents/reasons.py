@@ -24,6 +24,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     INTERRUPTED = "interrupted"
     NO_SANDBOX = "no_sandbox"
+    NO_MODEL = "no_model"
     INTERNAL = "internal"
 
 
@@ -81,6 +82,10 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "This server cannot isolate the reading of documents, so it reads none.",
         "Tell your administrator; retry when the server is repaired. The file is kept.",
     ),
+    Reason.NO_MODEL: (
+        "The embedding model that this workspace is searched by is not installed on this server.",
+        "Tell your administrator; retry when it is installed again. The file is kept.",
+    ),
     Reason.INTERNAL: (
         "Cloister made a mistake while working on this document.",
         "Retry; if it happens again, give your administrator the reference number.",
@@ -88,7 +93,17 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
 }
 
 # Worth a second try with the same bytes; for the others only a different file helps.
-RETRYABLE = frozenset({Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.INTERNAL})
+RETRYABLE = frozenset(
+    {
+        Reason.TIMEOUT,
+        Reason.MEMORY,
+        Reason.CRASHED,
+        Reason.INTERRUPTED,
+        Reason.NO_SANDBOX,
+        Reason.NO_MODEL,
+        Reason.INTERNAL,
+    }
+)
 
 
 class Unreadable(Exception):
