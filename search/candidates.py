@@ -26,7 +26,7 @@ OVER_FETCH = 200
 OVER_FETCH_LARGE = 400
 # An open index ranks by the true vectors: the window, and some for what is stored and not published.
 OPEN_FETCH = 120
-LARGE = 10_000
+LARGE = 20_000
 # Up to here decrypting every passage costs no more than asking the index and reranking its answer (measured: benchmark scan).
 SCAN_BELOW = 400
 # Beyond this, passages of a filter that the index serves badly are preselected by their disguised vectors.
