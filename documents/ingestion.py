@@ -24,7 +24,7 @@ from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
 from search import indexes, indexing
-from search.embeddings import Vectors, embedder
+from search.embeddings import EmbeddingModelMissing, Vectors, embedder
 from search.indexing import Passage
 from tenants.ciphers import Tampered
 from tenants.context import current_tenant
@@ -57,12 +57,16 @@ def ingest(document_id: UUID) -> bool:
             if document.state == Document.State.EXTRACTING:
                 ledger.extracted(document_id, _extract(document))
             _embed(document_id, headed=_is_headed(document_id))
+            indexing.embed_rest(document_id)
             ledger.finish(document_id)
         except ledger.Stopped:
             pass
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
             ledger.fail(document_id, unreadable.reason, format_name=unreadable.format)
+        except EmbeddingModelMissing as error:
+            logger.error("%s", error)
+            ledger.fail(document_id, Reason.NO_MODEL)
         except (OperationalError, InterfaceError, KeyUnavailable):
             raise
         except Exception as error:
@@ -114,18 +118,18 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
             indexing.add(document_id, batch, vectors)
 
 
-def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], Vectors]]:
-    """Batches and their vectors. The model works on the next batch while the database stores this one.
+def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], dict[str, Vectors]]]:
+    """Batches and their vectors by each model that indexes have. It works on the next batch while the database stores this one.
 
     By length, since a batch is padded to its longest: their order does not matter before they are published.
     The thread gets texts and returns vectors; the database's connection is this thread's alone.
     """
-    model, waiting = embedder(), iter(sorted(passages, key=lambda passage: passage.tokens))
+    waiting = iter(sorted(passages, key=lambda passage: passage.tokens))
     ahead = ThreadPoolExecutor(1, thread_name_prefix="embedding")
 
-    def begin() -> tuple[list[Passage], Future[Vectors]]:
+    def begin() -> tuple[list[Passage], Future[dict[str, Vectors]]]:
         batch = list(islice(waiting, BATCH))
-        return batch, ahead.submit(model.embed, [passage.text for passage in batch])
+        return batch, ahead.submit(indexing.embedded, [passage.text for passage in batch], indexes.models())
 
     try:
         batch, vectors = begin()

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     NO_SANDBOX = "no_sandbox"
     OUTAGE = "outage"
+    NO_MODEL = "no_model"
     INTERNAL = "internal"
 
 
@@ -91,6 +92,10 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "A part of the server did not answer while this document was worked on: its disk or its queue.",
         "Retry; if it happens again, give your administrator the reference number. The file is kept.",
     ),
+    Reason.NO_MODEL: (
+        "The embedding model that this workspace is searched by is not installed on this server.",
+        "Tell your administrator; retry when it is installed again. The file is kept.",
+    ),
     Reason.INTERNAL: (
         "Cloister made a mistake while working on this document.",
         "Retry; if it happens again, give your administrator the reference number.",
@@ -100,7 +105,7 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
 # Worth a second try with the same bytes; for the others only a different file helps.
 RETRYABLE = frozenset({
     Reason.NO_OCR, Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE,
-    Reason.INTERNAL,
+    Reason.NO_MODEL, Reason.INTERNAL,
 })  # fmt: skip
 # What passes by itself, since it is not about the file: Cloister tries again, after so many seconds each time.
 HEALS = frozenset({Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE})

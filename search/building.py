@@ -1,5 +1,5 @@
-"""Changes how a workspace's vectors are held: builds an index beside the live one, measures it, cuts over, keeps the other to
-go back to, removes it.
+"""Changes how a workspace's vectors are held, or the model they are made by: builds an index beside the live one, measures it,
+cuts over, keeps the other to go back to, removes it.
 
 Search goes on through the live index meanwhile; what is uploaded goes into both. Killed anywhere, a job goes on where it was:
 what an index lacks is seen in the tables. DDL runs as the operator, whom only workers hold. Asks nobody for permission.
@@ -7,6 +7,7 @@ what an index lacks is seen in the tables. DDL runs as the operator, whom only w
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
@@ -16,9 +17,10 @@ from django.db import connection, connections, transaction
 from django.db.models import Exists, F, Max, OuterRef, Sum
 from django.utils import timezone
 
-from search import candidates, indexes, indexing
+from search import candidates, indexes, indexing, vectors
+from search.embeddings import EmbeddingModelMissing, embedder, models
 from search.indexes import Agreed
-from search.models import Chunk, IndexEntry, Protection, SealedVectors, StoredCloak, Terms, VectorIndex
+from search.models import Chunk, FurtherVector, IndexEntry, Protection, SealedVectors, StoredCloak, Terms, VectorIndex
 from tenants.audit.events import Event
 from tenants.audit.recording import record
 from tenants.context import current_tenant
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 State = VectorIndex.State
 
+REMOVED_BATCH = 5000  # vectors that are removed under one hold of the lock
 SEALED_BATCH = 50  # documents whose vectors are encrypted under one hold of the lock
 LEAST_M, MOST_M = 4, 64  # links of a passage in the graph
 LEAST_EF, MOST_EF = 16, 1000  # passages looked at to find them
@@ -61,6 +64,7 @@ class Stopped(Exception):
 def begin(
     protection: str | None = None,
     *,
+    model: str | None = None,
     metric: str | None = None,
     m: int | None = None,
     ef_construction: int | None = None,
@@ -74,6 +78,8 @@ def begin(
             raise Refused("A sealed index is compared in memory: it has no settings.")
         index = _like(live, by)
         index.protection = wanted.value
+        if model is not None:
+            index.model, index.dimension = model, _installed(model)
         if metric is not None:
             index.metric = metric
         if m is not None:
@@ -83,9 +89,11 @@ def begin(
         _require_possible(index)
         if _differ_in_disguise_alone(live, index):
             raise Refused(
-                "The index in use has these settings already."
-                if protection is None
-                else f"The workspace is {wanted.label.lower()} already."
+                f"The workspace is {wanted.label.lower()} already."
+                if protection is not None
+                else f"The workspace is searched by {model} already."
+                if model is not None
+                else "The index in use has these settings already."
             )
         _begin(index, live)
     _queue(index)
@@ -121,6 +129,20 @@ def _like(live: VectorIndex, by: int | None) -> VectorIndex:
     )  # fmt: skip
 
 
+def _installed(name: str) -> int:
+    """The dimension of a model that can be changed to. Raises BadSetting."""
+    installed = models()
+    model = installed.get(name)
+    if model is None:
+        raise BadSetting("model", f"The embedding model {name} is not installed: choose from {', '.join(installed)}.")
+    if model.max_tokens < (least := embedder().max_tokens):
+        raise BadSetting(
+            "model",
+            f"{name} reads {model.max_tokens} word pieces of a text, and passages have up to {least}: it would not read all.",
+        )
+    return model.dimension
+
+
 def _require_possible(index: VectorIndex) -> None:
     """Raises BadSetting."""
     if index.metric not in indexes.METRICS:
@@ -141,6 +163,8 @@ def _begin(index: VectorIndex, live: VectorIndex) -> None:
     least = min(before, wanted, key=lambda level: level.rank)
     graph: dict[str, Any] = {"metric": index.metric, "m": index.m, "ef_construction": index.ef_construction}
     about = {} if index.is_sealed else graph
+    if index.model != live.model:
+        about["model"] = index.model
     record(Event.INDEX_BEGUN, index=index.id, protection=index.protection, instead_of=live.protection, **about)
     indexes.agree(Agreed(least, wanted, before))  # before the index can be seen: whoever stores asks
 
@@ -163,6 +187,8 @@ def go_back() -> VectorIndex:
         if kept is None:
             raise Refused("There is no index to go back to.")
         _checked(kept.protection)
+        if kept.model not in models():
+            raise Refused(f"The embedding model {kept.model} of the index that is kept is not installed.")
         if not indexes.is_agreed(kept):
             raise Refused("The index that is kept is not what was agreed to: it cannot be used.")
         _replace_live(kept)
@@ -235,6 +261,8 @@ def work(index_id: int) -> None:
             _build(index)
         except Stopped:
             claimed.update(attempts=F("attempts") - 1)
+        except EmbeddingModelMissing:
+            _fail(index, f"The embedding model {index.model} is not installed any more. What was in use stays in use.")
         except Exception as error:
             if index.attempts >= MAX_ATTEMPTS:
                 _fail(index, f"It could not be built ({describe_exception(error)[:120]}). What was in use stays in use.")
@@ -245,13 +273,14 @@ def _build(index: VectorIndex) -> None:
     if indexes.agreed().wanted != index.protection:
         _fail(index, "Its row was changed outside Cloister. What was in use stays in use.")
         return
-    index.done = _held(index)
+    _embed(index)
+    index.done = max(index.done, _held(index))
     batch = _batches(index)
     while _fill(index, batch):
         pass
     if not index.is_sealed:
         _make_graph(index)
-    index.recall = candidates.recall(_as_asked(index))
+    index.recall = candidates.recall(indexes.as_live(index))
     if index.recall is not None and index.recall < RECALL_AT_LEAST:
         _fail(index, f"It would find {index.recall:.0%} of the ten best passages. What was in use stays in use.")
         return
@@ -267,9 +296,18 @@ def _build(index: VectorIndex) -> None:
         _queue_removal()
 
 
-def _as_asked(index: VectorIndex) -> indexes.Live:
-    generation = indexes.live().generation
-    return indexes.Live(index.id, index.protection, index.metric, index.dimension, generation)
+def _embed(index: VectorIndex) -> None:
+    """Give every passage a vector by the index's model that has none, which takes longest. Raises Stopped."""
+    if lacking := vectors.lacking(index).count():
+        index.done = max(0, index.total - lacking)
+    last, batch = UUID(int=0), [UUID(int=0)]
+    while batch:
+        if not is_still_open():
+            raise Stopped
+        with transaction.atomic():  # of which only the end is locked
+            batch = indexing.embed_missing(index, after=last)
+            _advance(index, len(batch))
+        last = batch[-1] if batch else last
 
 
 def _fill(index: VectorIndex, batch: Callable[[], int]) -> bool:
@@ -279,20 +317,26 @@ def _fill(index: VectorIndex, batch: Callable[[], int]) -> bool:
     with transaction.atomic():
         indexing.lock()
         entered = batch()
-        index.done += entered
-        rows = VectorIndex.objects.filter(pk=index.pk, state=State.BUILDING)
-        if not rows.update(done=index.done, total=max(index.total, index.done)):
-            raise Stopped
+        _advance(index, entered)
     return entered > 0
+
+
+def _advance(index: VectorIndex, passages: int) -> None:
+    """In the transaction that stores them. Raises Stopped."""
+    index.done = min(index.done + passages, index.total)
+    if not VectorIndex.objects.filter(pk=index.pk, state=State.BUILDING).update(done=index.done):
+        raise Stopped
 
 
 def _batches(index: VectorIndex) -> Callable[[], int]:
     """Each call enters some of what the index lacks, and says how many passages; 0: there was nothing left."""
     last = UUID(int=0)
+    # sealed, and by a further model, it reads the vectors of passages themselves
+    lacking = indexing.embed_missing if index.is_sealed else indexing.enter_missing
 
     def enter() -> int:
         nonlocal last
-        entered = indexing.enter_missing(index, after=last)
+        entered = lacking(index, after=last)
         last = entered[-1] if entered else last
         return len(entered)
 
@@ -301,10 +345,12 @@ def _batches(index: VectorIndex) -> Callable[[], int]:
         lacking = Terms.objects.filter(~Exists(sealed)).values_list("document_id", flat=True)[:SEALED_BATCH]
         return indexing.seal(index, list(lacking))
 
-    return seal if index.is_sealed else enter
+    return seal if index.is_sealed and index.is_of_first_model else enter
 
 
 def _held(index: VectorIndex) -> int:
+    if index.is_sealed and not index.is_of_first_model:
+        return FurtherVector.objects.filter(model=index.model).count()
     if index.is_sealed:
         return SealedVectors.objects.aggregate(passages=Sum("passages"))["passages"] or 0
     return IndexEntry.objects.filter(index=index).count()
@@ -343,7 +389,8 @@ def _may_stay_beside(kept: VectorIndex, live: VectorIndex) -> bool:
 
 def _differ_in_disguise_alone(one: VectorIndex, other: VectorIndex) -> bool:
     """Or in nothing, where there is no disguise."""
-    return all(getattr(one, name) == getattr(other, name) for name in ("protection", "metric", "m", "ef_construction"))
+    settings_of_one = ("protection", "model", "metric", "m", "ef_construction")
+    return all(getattr(one, name) == getattr(other, name) for name in settings_of_one)
 
 
 def _as_before() -> None:
@@ -398,28 +445,45 @@ def remove_retired() -> None:
         for index in VectorIndex.objects.filter(state=State.RETIRING):
             if not is_still_open():
                 return
-            _remove(index)
+            with suppress(Stopped):
+                _remove(index)
 
 
 def _remove(index: VectorIndex) -> None:
+    """Raises Stopped."""
     schema = current_tenant().schema_name
     operator: Any = connections["operator"]
     with operator.cursor() as cursor:
         cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {_graph(index)[1]}")
     with transaction.atomic():
         indexing.lock()  # none of it is written from here on: whoever is under way ends first
-        if (
-            index.is_sealed
-            and not VectorIndex.objects.filter(state__in=VectorIndex.WRITTEN, protection=Protection.SEALED).exists()
-        ):
+        alike = VectorIndex.objects.filter(state__in=VectorIndex.WRITTEN, protection=Protection.SEALED, model=index.model)
+        if index.is_sealed and index.is_of_first_model and not alike.exists():
             SealedVectors.objects.all().delete()
         StoredCloak.objects.filter(index=index).delete()
         with connection.cursor() as entries:
             entries.execute("DELETE FROM search_indexentry WHERE index_id = %s", [index.id])
-    for table in ("search_indexentry", "search_sealedvectors", "search_cloak"):
+    tables = ["search_indexentry", "search_sealedvectors", "search_cloak"]
+    if _remove_vectors(index):
+        tables.append("search_chunk" if index.is_of_first_model else "search_furthervector")
+    for table in tables:
         _free(operator, f'"{schema}".{table}')
     ended = State.FAILED if index.detail else State.RETIRED
     VectorIndex.objects.filter(pk=index.pk).update(state=ended)
+
+
+def _remove_vectors(index: VectorIndex) -> bool:
+    """The true vectors by its model, where no index is written by it any more. Whether there were any. Raises Stopped."""
+    written = VectorIndex.objects.filter(state__in=VectorIndex.WRITTEN, model=index.model)
+    there = False
+    while True:
+        if not is_still_open():
+            raise Stopped
+        with transaction.atomic():
+            indexing.lock()  # nobody begins an index by this model meanwhile
+            if written.exists() or not vectors.remove(index, REMOVED_BATCH):
+                return there
+        there = True
 
 
 def _free(operator: Any, table: str) -> None:

@@ -4,28 +4,29 @@ The index is asked in the database by HNSW, or, sealed, in memory. Refuses to kn
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
 import numpy as np
+from django.db import connection
 
-from search import indexes, ranking
-from search.embeddings import embedder
+from search import indexes, ranking, vectors
 from search.indexes import Live
 from search.indexing import passage_id
 from search.keywords import Mask, Rows, Scores, TermIndex
 from search.loaded import binary_cursor, sealed_index, term_index
-from search.models import Chunk, Protection, Terms
+from search.models import Protection
 
-# Cloaked candidates fetched so that the exact top 10 is among them: 0.999 of it in 200 of 5,000 passages, 0.997 in 200
-# of 50,000, 0.998 in 400 of 200,000. The connection's hnsw.ef_search must not be smaller than the larger one.
+# Cloaked candidates fetched so that the exact top 10 is among them. In the order of the disguise: 0.999 of it in 200 of 5,000
+# passages, 0.980 in 200 of 20,000, 0.945 in 200 and 0.981 in 400 of 50,000 (of `benchmark hnsw`). The connection's
+# hnsw.ef_search must not be smaller than the larger one: beyond it a second scan takes as long again.
 OVER_FETCH = 200
 OVER_FETCH_LARGE = 400
 # An open index ranks by the true vectors: the window, and some for what is stored and not published.
 OPEN_FETCH = 120
-LARGE = 50_000
+LARGE = 20_000
 # Up to here decrypting every passage costs no more than asking the index and reranking its answer (measured: benchmark scan).
 SCAN_BELOW = 400
 # Beyond this, passages of a filter that the index serves badly are preselected by their disguised vectors.
@@ -35,29 +36,47 @@ RECALL_DEPTH, RECALL_SAMPLES = 10, 100
 
 Way = Literal["index", "exact"]
 Fetched = tuple[UUID, UUID, int, bytes, bool]  # passage, document, sequence, encrypted vector, whether it is near
+InClear = tuple[Rows, Scores]  # rows of the term index (-1: not published) and exact cosines
 
 # "{operator}" and "{dimension}" as of the index: without the cast, and with its number in anything but a plain value, the
 # planner does not find the partial expression index.
-NEAREST = """
+DISTANCE = "vector::halfvec({dimension}) {operator} %(query)s::halfvec({dimension})"
+NEAR = """
 WITH near AS MATERIALIZED (
-  SELECT chunk_id FROM search_indexentry WHERE index_id = %s
-  ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension}) LIMIT %s
+  SELECT chunk_id{found} FROM search_indexentry WHERE index_id = %(index)s {among}
+  ORDER BY {distance} LIMIT %(amount)s
 )
-SELECT id, document_id, sequence, embedding, id IN (SELECT chunk_id FROM near)
-FROM search_chunk WHERE id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%s::uuid[]))
 """
-# "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match.
-NEAREST_OF_DOCUMENTS = NEAREST.replace(
-    "ORDER BY vector::halfvec({dimension}) {operator} %s::halfvec({dimension})",
-    "AND document_id = ANY(%s) ORDER BY (vector::halfvec({dimension}) {operator} %s::halfvec({dimension})) + 0",
-)
+ENCRYPTED = """
+SELECT passage.id, passage.document_id, passage.sequence, passage.embedding, passage.id IN (SELECT chunk_id FROM near)
+FROM {passages} WHERE passage.id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%(worded)s::uuid[]))
+"""
+# An open index holds the true vectors themselves: nothing is decrypted, and nothing but ids and cosines is fetched, all in one
+# value each (measured: benchmark hnsw). The question is the sum of two halfvecs, as exact as a float32.
+COSINE = "-(vector <#> %(query)s::halfvec({dimension})) - (vector <#> %(rest)s::halfvec({dimension}))"
+IN_CLEAR = """
+SELECT string_agg(uuid_send(chunk_id), ''), string_agg(float8send(cosine), '') FROM near
+UNION ALL
+SELECT string_agg(uuid_send(chunk_id), ''), string_agg(float8send({cosine}), '') FROM search_indexentry
+WHERE index_id = %(index)s AND chunk_id = ANY(%(worded)s::uuid[])
+"""
 
 
 def nearest(index: Live, *, of_documents: bool = False) -> str:
-    """The statement that asks an index in the database: its number, documents if `of_documents`, query, amount, words' ids."""
+    """The statement that asks an index in the database. Its parameters: index, model, query, rest, amount, worded, and
+    documents if it asks for the passages `of_documents` alone.
+    """
     operator, _ = indexes.METRICS[index.metric]
-    statement = NEAREST_OF_DOCUMENTS if of_documents else NEAREST
-    return statement.format(operator=operator, dimension=index.dimension)
+    is_open = index.protection == Protection.OPEN
+    distance = DISTANCE.format(operator=operator, dimension=index.dimension)
+    cosine = COSINE.format(dimension=index.dimension)
+    near = NEAR.format(
+        found=f", {cosine} AS cosine" if is_open else "",
+        among="AND document_id = ANY(%(documents)s)" if of_documents else "",
+        # "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match
+        distance=f"({distance}) + 0" if of_documents else distance,
+    )
+    return near + (IN_CLEAR.format(cosine=cosine) if is_open else ENCRYPTED.format(passages=vectors.passages(index)))
 
 
 class Stages:
@@ -114,9 +133,9 @@ def gather(
     if found is not None:
         return found, "index"
     if narrowed and mask is not None:
-        found = compared(index, query, np.flatnonzero(mask))
+        found = compared(live, index, query, np.flatnonzero(mask))
     else:
-        rows, dense = scan(index, query[None], index.documents(collections))
+        rows, dense = scan(live, index, query[None], index.documents(collections))
         found = Candidates(rows, dense[:, 0])
     stages.done("scan")
     return found, "exact"
@@ -142,17 +161,38 @@ def over_fetch(live: Live, passages: int, mask: Mask | None) -> list[int]:
     return [OPEN_FETCH, amount] if live.protection == Protection.OPEN and mask is None else [amount]
 
 
+def _ask(live: Live, query: Scores, amount: int, worded: Sequence[UUID], documents: list[UUID] | None) -> list[Any]:
+    asked = {"index": live.id, "model": live.model, "query": indexes.asked_form(live, query), "amount": amount}
+    if live.protection == Protection.OPEN:
+        asked["rest"] = indexes.rest_form(query)
+    with binary_cursor() as cursor:
+        statement = nearest(live, of_documents=documents is not None)
+        cursor.execute(statement, {**asked, "worded": list(worded), "documents": documents})
+        found: list[Any] = cursor.fetchall()
+    return found
+
+
 def fetch(
     live: Live, query: Scores, amount: int, worded: Sequence[UUID] = (), documents: list[UUID] | None = None
 ) -> list[Fetched]:
     """The `amount` nearest, of these documents alone if any are given, and `worded`, as they lie in the database."""
-    parameters: list[Any] = [live.id, indexes.asked_form(live, query), amount, list(worded)]
-    if documents is not None:
-        parameters.insert(1, documents)
-    with binary_cursor() as cursor:
-        cursor.execute(nearest(live, of_documents=documents is not None), parameters)
-        found: list[Fetched] = cursor.fetchall()
-    return found
+    return _ask(live, query, amount, worded, documents)
+
+
+def fetch_in_clear(
+    live: Live,
+    index: TermIndex,
+    query: Scores,
+    amount: int,
+    worded: Sequence[UUID] = (),
+    documents: list[UUID] | None = None,
+) -> tuple[InClear, InClear]:
+    """Of an open index the same, compared in the database: the nearest, and `worded`."""
+    near, others = (
+        (index.rows_of(ids or b""), np.frombuffer(cosines or b"", dtype=">f8").astype(np.float32))
+        for ids, cosines in _ask(live, query, amount, worded, documents)
+    )
+    return near, others
 
 
 def through_index(
@@ -170,34 +210,79 @@ def through_index(
     """
     worded = [passage_id(*place) for place in index.passages(by_word)]
     for amount in over_fetch(live, index.chunks, mask):
-        found = fetch(live, query, amount, worded, documents)
-        stages.done("candidates")
-        kept = [
-            (row, chunk_id, embedding, near)
-            for chunk_id, document_id, sequence, embedding, near in found
-            if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
-        ]
-        if sum(near for *_, near in kept) >= needed:
-            dense = _decrypted((chunk_id, embedding) for _, chunk_id, embedding, _ in kept) @ query
-            stages.done("rerank")
-            return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
+        if live.protection == Protection.OPEN:
+            found = _compared_there(live, index, query, amount, worded, documents, mask, needed, stages)
+        else:
+            found = _compared_here(live, index, query, amount, worded, documents, mask, needed, stages)
+        if found is not None:
+            return found
     return None
 
 
-def _decrypted(stored: Iterator[tuple[UUID, bytes]]) -> Scores:
-    """float32[n, 384]: true vectors."""
-    read = Chunk._meta.get_field("embedding").reader()
-    blob = b"".join([read(chunk_id, embedding) for chunk_id, embedding in stored])
-    return np.frombuffer(blob, dtype="<f2").reshape(-1, embedder().dimension).astype(np.float32)
+def _compared_there(
+    live: Live,
+    index: TermIndex,
+    query: Scores,
+    amount: int,
+    worded: Sequence[UUID],
+    documents: list[UUID] | None,
+    mask: Mask | None,
+    needed: int,
+    stages: Stages,
+) -> Candidates | None:
+    parts = fetch_in_clear(live, index, query, amount, worded, documents)
+    stages.done("candidates")
+    kept = [rows >= 0 if mask is None else (rows >= 0) & mask[rows] for rows, _ in parts]
+    if np.count_nonzero(kept[0]) < needed:
+        return None
+    rows = np.concatenate([found[which] for (found, _), which in zip(parts, kept, strict=True)])
+    dense = np.concatenate([cosines[which] for (_, cosines), which in zip(parts, kept, strict=True)])
+    rows, first = np.unique(rows, return_index=True)  # what words found may be near too
+    stages.done("rerank")
+    return Candidates(rows, dense[first])
 
 
-def scan(index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple[Rows, Scores]:
+def _compared_here(
+    live: Live,
+    index: TermIndex,
+    query: Scores,
+    amount: int,
+    worded: Sequence[UUID],
+    documents: list[UUID] | None,
+    mask: Mask | None,
+    needed: int,
+    stages: Stages,
+) -> Candidates | None:
+    found = fetch(live, query, amount, worded, documents)
+    stages.done("candidates")
+    kept = [
+        (row, chunk_id, embedding, near)
+        for chunk_id, document_id, sequence, embedding, near in found
+        if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
+    ]
+    if sum(near for *_, near in kept) < needed:
+        return None
+    dense = _true(live, ((chunk_id, embedding) for _, chunk_id, embedding, _ in kept)) @ query
+    stages.done("rerank")
+    return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
+
+
+def _true(live: Live, stored: Iterable[tuple[UUID, bytes]]) -> Scores:
+    """float32[n, dimension]."""
+    return vectors.opened(live, stored).astype(np.float32)
+
+
+def scan(live: Live, index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple[Rows, Scores]:
     """Rows of every passage of these documents and float32[rows, queries] of their cosines, a block at a time."""
     all_rows: list[Rows] = []
     all_scores: list[Scores] = []
     for block in _blocks(index, documents):
         with binary_cursor() as cursor:
-            cursor.execute("SELECT id, document_id, sequence, embedding FROM search_chunk WHERE document_id = ANY(%s)", [block])
+            cursor.execute(
+                f"SELECT id, document_id, sequence, embedding FROM {vectors.passages(live)} "  # noqa: S608  # fixed names
+                "WHERE document_id = ANY(%(documents)s)",
+                {"documents": block, "model": live.model},
+            )
             found = cursor.fetchall()
         kept = [
             (row, chunk_id, embedding)
@@ -205,11 +290,11 @@ def scan(index: TermIndex, queries: Scores, documents: Sequence[UUID]) -> tuple[
             if (row := index.row(document_id, sequence)) >= 0
         ]
         all_rows.append(np.array([row for row, _, _ in kept], dtype=np.int64))
-        all_scores.append(_decrypted((chunk_id, embedding) for _, chunk_id, embedding in kept) @ queries.T)
+        all_scores.append(_true(live, ((chunk_id, embedding) for _, chunk_id, embedding in kept)) @ queries.T)
     return np.concatenate(all_rows), np.concatenate(all_scores)
 
 
-def compared(index: TermIndex, query: Scores, rows: Rows) -> Candidates:
+def compared(live: Live, index: TermIndex, query: Scores, rows: Rows) -> Candidates:
     """These passages alone with their exact cosine, a block at a time."""
     kept: list[int] = []
     dense: list[Scores] = []
@@ -217,10 +302,13 @@ def compared(index: TermIndex, query: Scores, rows: Rows) -> Candidates:
         block = rows[start : start + SCAN_BLOCK]
         row_of = dict(zip((passage_id(*place) for place in index.passages(block)), block.tolist(), strict=True))
         with binary_cursor() as cursor:
-            cursor.execute("SELECT id, embedding FROM search_chunk WHERE id = ANY(%s)", [list(row_of)])
+            cursor.execute(
+                f"SELECT id, embedding FROM {vectors.passages(live)} WHERE id = ANY(%(ids)s)",  # noqa: S608  # fixed names
+                {"ids": list(row_of), "model": live.model},
+            )
             found = cursor.fetchall()
         kept += [row_of[chunk_id] for chunk_id, _ in found]
-        dense.append(_decrypted(iter(found)) @ query)
+        dense.append(_true(live, found) @ query)
     return Candidates(np.array(kept, dtype=np.int64), np.concatenate(dense))
 
 
@@ -246,13 +334,17 @@ def recall(index: Live) -> float | None:
     terms = term_index()
     if terms.chunks <= RECALL_DEPTH:
         return None
-    published = Chunk.objects.filter(document_id__in=Terms.objects.values("document_id"))
-    # their ids are digests, whose order says nothing
-    sampled = published.order_by("id").values_list("id", "embedding")[: 2 * RECALL_SAMPLES]
-    vectors = _decrypted(iter(sampled))
-    queries = vectors[: len(vectors) // 2 * 2 : 2] + vectors[1::2]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id, embedding FROM {vectors.passages(index)} "  # noqa: S608  # fixed names
+            "WHERE document_id IN (SELECT document_id FROM search_terms) "
+            "ORDER BY id LIMIT %(amount)s",  # their ids are digests, whose order says nothing
+            {"amount": 2 * RECALL_SAMPLES, "model": index.model},
+        )
+        sampled = _true(index, cursor.fetchall())
+    queries = sampled[: len(sampled) // 2 * 2 : 2] + sampled[1::2]
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    rows, dense = scan(terms, queries, list(terms.places))
+    rows, dense = scan(index, terms, queries, list(terms.places))
     best = rows[np.argpartition(-dense, RECALL_DEPTH, axis=0)[:RECALL_DEPTH]].T
     hits = 0
     nothing = np.zeros(0, dtype=np.int64)

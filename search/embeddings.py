@@ -1,6 +1,6 @@
-"""Turns text into unit vectors with all-MiniLM-L6-v2, on the CPU, without a network.
+"""Turns text into unit vectors with all-MiniLM-L6-v2 or a further model that was added, on the CPU, without a network.
 
-Web and worker load the exported OpenVINO model with `tokenizers` alone; only `export` knows sentence-transformers.
+Web and worker load exported OpenVINO models with `tokenizers` alone; only `export` knows sentence-transformers.
 Refuses to know tenants, the database and Django: vectors go back to whoever asked and nothing is written anywhere.
 """
 
@@ -15,7 +15,8 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,46 @@ import numpy.typing as npt
 Vectors = npt.NDArray[np.float32]
 
 MODEL_NAME = "all-MiniLM-L6-v2"
-DIMENSION = 384
-MAX_TOKENS = 254  # the model reads 256 word pieces (sentence_bert_config.json), two of which are [CLS] and [SEP]
+NAME_LENGTH = 100  # of VectorIndex.model
 BATCH = 32
 WIDTH_STEP = 16  # few distinct shapes: OpenVINO compiles kernels for each new one (query p95 3.0 instead of 6.8 ms)
 QUERY_CACHE_ENTRIES = 2048  # 3 MB of vectors
+SAME = 0.999  # cosine of an exported model's vectors to those of sentence-transformers (bfloat16 against itself: 0.9999)
 MANIFEST = "cloister.json"
 GRAPH = Path("openvino") / "openvino_model.xml"
 
 
 class EmbeddingModelMissing(Exception):
-    """The exported model is not where the settings say; the message names the place and the command that makes it."""
+    """The exported model is not where the settings say; the message says what to do. `name` is what was asked for by name."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class CannotExport(Exception):
+    """A model that `Embedder` would not compute as sentence-transformers does, or under a name that cannot be kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An exported model as its manifest describes it. `max_tokens` is how many word pieces of a text it reads."""
+
+    name: str
+    dimension: int
+    max_tokens: int
+    directory: Path
+
+    @classmethod
+    def read(cls, directory: Path) -> "Model":
+        """Raises EmbeddingModelMissing."""
+        try:
+            told = json.loads((directory / MANIFEST).read_bytes())
+        except FileNotFoundError:
+            raise EmbeddingModelMissing(
+                f"There is no exported model in {directory}. Make it with: python -m search.embeddings {directory}"
+            ) from None
+        return cls(told["name"], told["dimension"], told["max_tokens"], directory)
 
 
 def silence_telemetry() -> None:
@@ -52,16 +82,10 @@ def silence_telemetry() -> None:
 class Embedder:
     """One loaded model. Safe to share between threads: each thread has its own inference request."""
 
-    name = MODEL_NAME
-    dimension = DIMENSION
-    max_tokens = MAX_TOKENS
-
     def __init__(self, directory: Path) -> None:
         silence_telemetry()
-        if not (directory / MANIFEST).is_file():
-            raise EmbeddingModelMissing(
-                f"There is no exported model in {directory}. Make it with: python -m search.embeddings {directory}"
-            )
+        model = Model.read(directory)
+        self.name, self.dimension, self.max_tokens = model.name, model.dimension, model.max_tokens
         import openvino
         from tokenizers import Tokenizer
 
@@ -69,7 +93,7 @@ class Embedder:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self._batch_tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._batch_tokenizer.enable_truncation(MAX_TOKENS + 2)
+        self._batch_tokenizer.enable_truncation(self.max_tokens + self.tokenizer.num_special_tokens_to_add(False))
         self._batch_tokenizer.no_padding()
         self._model = openvino.Core().compile_model(
             directory / GRAPH,
@@ -87,8 +111,8 @@ class Embedder:
         self._infer([self._batch_tokenizer.encode("warm").ids])  # the first inference compiles kernels: 30 ms
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """float32[n, 384], rows of unit length, in the order of `texts`. Text past 254 word pieces is not read."""
-        vectors = np.empty((len(texts), DIMENSION), dtype=np.float32)
+        """float32[n, dimension], rows of unit length, in the order of `texts`. Text past max_tokens is not read."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
         encodings = [encoding.ids for encoding in self._batch_tokenizer.encode_batch(list(texts))]
@@ -100,7 +124,7 @@ class Embedder:
         return vectors
 
     def embed_query(self, text: str, scope: bytes = b"") -> Vectors:
-        """float32[384] of unit length; repeated questions come from a bounded cache in memory, keyed by a digest.
+        """float32[dimension] of unit length; repeated questions come from a bounded cache in memory, keyed by a digest.
 
         `scope` parts the cache, so that nobody can tell by the time whether others asked the same.
         """
@@ -144,8 +168,8 @@ class Embedder:
         if request is None:
             request = self._requests.request = self._model.create_infer_request()
         request.infer({name: given[name] for name in self._inputs}, share_inputs=True)
-        hidden = request.get_output_tensor(0).data  # float32[n, width, 384]
-        pooled = np.matmul(mask[:, None, :].astype(np.float32), hidden)[:, 0, :]
+        hidden = request.get_output_tensor(0).data  # float32[n, width, what the model makes: a cut one keeps its beginning]
+        pooled = np.matmul(mask[:, None, :].astype(np.float32), hidden)[:, 0, : self.dimension]
         pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)  # the mean's divisor cancels out here
         return np.asarray(pooled, dtype=np.float32)
 
@@ -154,35 +178,72 @@ def _cache_key(text: str, scope: bytes) -> tuple[bytes, bytes]:
     return scope, hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).digest()
 
 
-_embedder: Embedder | None = None
-_embedder_lock = threading.Lock()
+_loaded: dict[str | None, Embedder] = {}  # by name; None: that of settings.MODEL_DIR
+_loading = threading.Lock()
 
 
-def embedder() -> Embedder:
-    """The process's one embedder, loaded from settings.MODEL_DIR on first use (0.4 s)."""
-    global _embedder
-    if _embedder is None:
-        with _embedder_lock:
-            if _embedder is None:
-                from django.conf import settings
+def models() -> dict[str, Model]:
+    """Every exported model of this installation by its name: that of settings.MODEL_DIR first, those below MODELS_DIR."""
+    from django.conf import settings
 
-                _embedder = Embedder(Path(settings.MODEL_DIR))
-    return _embedder
+    further = Path(settings.MODELS_DIR)
+    found: dict[str, Model] = {}
+    for directory in (Path(settings.MODEL_DIR), *(sorted(further.iterdir()) if further.is_dir() else ())):
+        with suppress(EmbeddingModelMissing):
+            model = Model.read(directory)
+            found.setdefault(model.name, model)
+    return found
+
+
+def embedder(name: str | None = None) -> Embedder:
+    """The process's one embedder of that model, or without a name of settings.MODEL_DIR; loaded on first use (0.4 s).
+
+    Raises EmbeddingModelMissing.
+    """
+    found = _loaded.get(name)
+    if found is None:
+        with _loading:
+            found = _loaded.get(name) or _load(name)
+    return found
+
+
+def _load(name: str | None) -> Embedder:
+    from django.conf import settings
+
+    directory = Path(settings.MODEL_DIR)
+    if name is not None:
+        model = models().get(name)
+        if model is None:
+            raise EmbeddingModelMissing(
+                f"The embedding model {name} is not installed. Put it below {settings.MODELS_DIR} again "
+                "(docs/administration.md, Embedding models).",
+                name,
+            )
+        directory = model.directory
+    made = Embedder(directory)
+    if name is None or directory == Path(settings.MODEL_DIR):
+        _loaded[None] = made
+    _loaded[made.name] = made
+    return made
 
 
 def scopes_of_queries() -> set[bytes]:
-    """The scopes of which the cache holds anything."""
-    return set() if _embedder is None else _embedder.scopes_of_queries()
+    """The scopes of which the cache of any model holds anything."""
+    return set().union(*(each.scopes_of_queries() for each in list(_loaded.values())))
 
 
 def forget_queries(scope: bytes) -> None:
-    """Empty the cache of one scope, if a model is loaded at all."""
-    if _embedder is not None:
-        _embedder.forget_queries(scope)
+    """Empty the caches of one scope, as far as models are loaded at all."""
+    for each in list(_loaded.values()):
+        each.forget_queries(scope)
 
 
-def export(target: Path) -> Path:
-    """Write the OpenVINO model and its tokenizer to `target` once; whole or not at all, also with several callers."""
+def export(target: Path, source: Path | None = None, name: str | None = None, dimension: int | None = None) -> Path:
+    """Write the OpenVINO model and its tokenizer to `target` once; whole or not at all, also with several callers.
+
+    `source` is a directory of sentence-transformers, without it that of the package of all-MiniLM-L6-v2. `dimension` keeps
+    only the first so many numbers of each vector, for models that were trained for it. Raises CannotExport.
+    """
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     with _exclusively(target.parent / f".{target.name}.lock"):
@@ -194,20 +255,53 @@ def export(target: Path) -> Path:
 
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             made = Path(scratch) / "model"
-            source = get_model_path()
+            given = source or Path(get_model_path())
             model = SentenceTransformer(
-                str(source), backend="openvino", device="cpu", local_files_only=True, model_kwargs={"export": True}
+                str(given), backend="openvino", device="cpu", local_files_only=True, model_kwargs={"export": True}
             )
             model.save_pretrained(str(made))
-            manifest: dict[str, Any] = {"name": MODEL_NAME, "dimension": DIMENSION, "max_tokens": MAX_TOKENS}
-            with (source / "model.safetensors").open("rb") as weights:
-                manifest["weights_sha256"] = hashlib.file_digest(weights, "sha256").hexdigest()
+            called = source.resolve().name if source else MODEL_NAME
+            manifest = _manifest(model, given, name or (f"{called}-{dimension}" if dimension else called), dimension)
             (made / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+            _require_same(model, made)
             made.chmod(0o755)
             if target.exists():
                 shutil.rmtree(target)
             made.rename(target)
     return target
+
+
+def _manifest(model: Any, source: Path, name: str, dimension: int | None) -> dict[str, Any]:
+    """Of a sentence-transformers model. Raises CannotExport."""
+    whole = model.get_embedding_dimension()
+    if dimension is not None and not 1 <= dimension <= whole:
+        raise CannotExport(f"Vectors of this model have {whole} dimensions: --dimension is 1 to {whole}.")
+    if len(name) > NAME_LENGTH:
+        raise CannotExport(f"A name has at most {NAME_LENGTH} characters.")
+    weights = hashlib.sha256()
+    for path in sorted(source.glob("*.safetensors")) or sorted(source.glob("*.bin")):
+        weights.update(path.read_bytes())
+    return {
+        "name": name,
+        "dimension": dimension or whole,
+        # all-MiniLM-L6-v2 reads 256 word pieces (sentence_bert_config.json), two of which are [CLS] and [SEP]
+        "max_tokens": model.max_seq_length - model.tokenizer.num_special_tokens_to_add(),
+        "weights_sha256": weights.hexdigest(),
+    }
+
+
+def _require_same(model: Any, made: Path) -> None:
+    """That what was exported gives the vectors that sentence-transformers gives. Raises CannotExport."""
+    texts = ["How are the keys of a workspace rotated?", "short", "A longer text about nothing at all. " * 60]
+    ours = Embedder(made)
+    theirs = np.asarray(model.encode(texts))[:, : ours.dimension]
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    worst = float((ours.embed(texts) * theirs).sum(axis=1).min())
+    if worst < SAME:
+        raise CannotExport(
+            "This model makes its vectors in a way Cloister does not know: it takes the mean over all word pieces. "
+            f"Its vectors would have a cosine of {worst:.3f} to what they should be."
+        )
 
 
 @contextmanager
@@ -219,8 +313,15 @@ def _exclusively(lock: Path) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m search.embeddings", description=export.__doc__)
-    parser.add_argument("target", type=Path, help="the directory to write, usually settings.MODEL_DIR")
-    sys.stdout.write(f"{export(parser.parse_args().target)}\n")
+    parser.add_argument("target", type=Path, help="the directory to write, settings.MODEL_DIR or one below settings.MODELS_DIR")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIRECTORY", help="a model of sentence-transformers")
+    parser.add_argument("--name", help="what it is called here; otherwise as the directory, and its dimension")
+    parser.add_argument("--dimension", type=int, help="keep only so many numbers of each vector")
+    options = parser.parse_args()
+    try:
+        sys.stdout.write(f"{export(options.target, options.source, options.name, options.dimension)}\n")
+    except CannotExport as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

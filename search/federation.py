@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from queue import Empty, SimpleQueue
-from threading import BoundedSemaphore, Thread
+from threading import BoundedSemaphore, Lock, Thread
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from django.db import OperationalError
 from django.db.models import Q
 from django.urls import set_script_prefix
 
-from search import questions
+from search import indexes, questions
 from search.embeddings import Vectors, embedder
 from search.loaded import term_index
 from search.presentation import Shown, described, folded
@@ -103,11 +103,19 @@ class _Question:
     person: User
     by: Actor
     text: str
-    vector: Vectors
     limit: int
     has_second_factor: bool
     seconds: float
     ends_at: float
+    _vectors: dict[str, Vectors] = field(default_factory=dict)
+    _embedding: Lock = field(default_factory=Lock)
+
+    def vector(self, model: str) -> Vectors:
+        """Once for all workspaces that share the model. Raises EmbeddingModelMissing."""
+        with self._embedding:
+            if model not in self._vectors:
+                self._vectors[model] = embedder(model).embed([questions.parse(self.text).text])[0]
+            return self._vectors[model]
 
     def seconds_left(self) -> float:
         return max(0.0, self.ends_at - time.monotonic())
@@ -120,7 +128,8 @@ def score(hit: Hit, ample: float) -> tuple[float, float]:
 
     A workspace's own order adds z-scores, which say how a hit stands out among the candidates *there*: the best of a
     workspace that knows nothing of the question stands out as far as the best of one that answers it. Here both parts
-    mean the same everywhere. The cosine does, as it is: one model made all vectors. `words` says how much of the question
+    mean the same everywhere. The cosine does, as it is, where one model made the vectors; those of two models differ in what
+    is much, and the order between their workspaces is as good as they agree. `words` says how much of the question
     a passage has: 1 is each of its terms once, in a passage of average length (`TermIndex.ample`), and it ends at K1 + 1.
     A term a workspace has nowhere weighs most there, so that one common word of the question, in a workspace without
     the others, is little, whereas standardising BM25 within each workspace would put it on top.
@@ -157,8 +166,7 @@ def ask(
     answers: SimpleQueue[tuple[UUID, Asked | None]] = SimpleQueue()
     answered: dict[UUID, Asked | None] = {}
     if asked:
-        vector = embedder().embed([questions.parse(text).text])[0]  # once for all: they share the model
-        question = _Question(person, actor(), text, vector, limit, has_second_factor, deadline_seconds, ends_at)
+        question = _Question(person, actor(), text, limit, has_second_factor, deadline_seconds, ends_at)
         waiting = deque(asked.values())
         _begin(question, waiting, answers)
         with suppress(Empty):
@@ -269,7 +277,8 @@ def _searched(question: _Question, membership: Membership, subscription: Subscri
     """In the workspace: its best, as far as the member may see it, or whoever reads it as a library."""
     tenant, collections = membership.tenant, sources().visible(membership)
     parsed = questions.parse(question.text)
-    embedder().remember_query(parsed.text, question.vector, tenant.pk.bytes)
+    model = indexes.live().model
+    embedder(model).remember_query(parsed.text, question.vector(model), tenant.pk.bytes)
     results = search(question.text, collections=collections, limit=DEPTH)
     by = question.by if subscription is None else libraries.reader(question.person, subscription)
     record(Event.SEARCHED, by=by, results=len(results.hits), collection=None)

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from search.cloak import Cloak, HalfVectors, Vectors
+from search.halfvec import HalfVector
 from search.models import FIRST_INDEX, Metric, Protection, StoredCloak, VectorIndex
 from search.pool import pool
 from tenants import witness
@@ -34,7 +35,9 @@ class Live:
     id: int
     protection: str
     metric: str
+    model: str
     dimension: int
+    is_of_first_model: bool  # whose vectors lie beside the passages (search.vectors)
     generation: int
 
 
@@ -42,7 +45,8 @@ def live() -> Live:
     """Of the current workspace, in one look: what a query begins with."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT live.id, live.protection, live.metric, live.dimension, first.generation "
+            "SELECT live.id, live.protection, live.metric, live.model, live.dimension, live.model = first.model, "
+            "first.generation "
             "FROM search_vectorindex live, search_vectorindex first WHERE live.state = 'live' AND first.id = %s",
             [FIRST_INDEX],
         )
@@ -51,9 +55,20 @@ def live() -> Live:
     return Live(*row)
 
 
+def as_live(index: VectorIndex) -> Live:
+    """An index to be asked though it is not in use, or not yet."""
+    made = (index.id, index.protection, index.metric, index.model, index.dimension, index.is_of_first_model)
+    return Live(*made, live().generation)
+
+
 def written() -> list[VectorIndex]:
     """Every index that gets what is stored: the live one, one that is being built, those kept to go back to."""
     return list(VectorIndex.objects.filter(state__in=VectorIndex.WRITTEN).order_by("id"))
+
+
+def models() -> list[str]:
+    """The embedding models by which written indexes are, by name."""
+    return sorted({index.model for index in written()})
 
 
 def least_held() -> Protection:
@@ -148,11 +163,16 @@ def stored_form(index: VectorIndex, vectors: Vectors, chunk_ids: Sequence[UUID])
     return [vector_text(row) for row in disguised]
 
 
-def asked_form(index: Live, query: Vectors) -> str:
+def asked_form(index: Live, query: Vectors) -> HalfVector:
     """float32[d] as an index that the database ranks by is asked for it."""
     if index.protection == Protection.OPEN:
-        return vector_text(query.astype(np.float16))
-    return vector_text(cloak(index.id).disguise_query(query))
+        return HalfVector.of(query.astype(np.float16))
+    return HalfVector.of(cloak(index.id).disguise_query(query))
+
+
+def rest_form(query: Vectors) -> HalfVector:
+    """What an open index's `asked_form` rounds away of a query: with both it is compared as exactly as in float32."""
+    return HalfVector.of((query - query.astype(np.float16)).astype(np.float16))
 
 
 def vector_text(vector: HalfVectors) -> str:
@@ -178,12 +198,16 @@ def _load_cloak(index_id: int) -> Cloak:
 
 
 def make_cloak(index: VectorIndex) -> StoredCloak:
-    """A rotation of its own, and the noise of every other cloaked index.
+    """A rotation of its own, and the noise of every other cloaked index of the same model.
 
-    Of two copies with noise of their own the mean has less of it (0.53 instead of 0.75), so the noise key is never drawn
-    anew: whoever has an old backup has two. With the same noise one copy is the other turned, and both tell no more than
-    either. Hence also what a new rotation cannot do: whoever knows the one before and has the rows of 384 passages under
-    both works out the new one exactly. It helps against who has learnt the rotation and not copied the rows under it.
+    Of two copies with noise of their own the mean has less of it (0.53 instead of 0.75), so the noise key of a model is never
+    drawn anew: whoever has an old backup has two. With the same noise one copy is the other turned, and both tell no more
+    than either. Another model's vectors are others, and their noise is by a key of its own; how far its copy tells more of the
+    first one's depends on how alike the two models are, and no key decides that (docs/security.md).
+
+    Hence also what a new rotation cannot do: whoever knows the one before and has the rows of 384 passages under both works
+    out the new one exactly. It helps against who has learnt the rotation and not copied the rows under it.
     """
-    made = Cloak.create(index.dimension, seed("cloak", "noise", str(FIRST_INDEX)))
+    of_model = str(FIRST_INDEX) if index.is_of_first_model else index.model
+    made = Cloak.create(index.dimension, seed("cloak", "noise", of_model))
     return StoredCloak.objects.create(index=index, rotation=made.to_bytes())

@@ -14,13 +14,15 @@ import numpy as np
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet, Sum
 
-from search import indexes, keywords
-from search.cloak import Vectors
+from search import indexes, keywords, vectors
+from search.cloak import HalfVectors, Vectors
+from search.embeddings import embedder
 from search.facts import Value
 from search.indexes import Live
-from search.models import FIRST_INDEX, Chunk, Facts, IndexEntry, Protection, SealedVectors, Terms, VectorIndex
+from search.models import FIRST_INDEX, Chunk, Facts, FurtherVector, IndexEntry, Protection, SealedVectors, Terms, VectorIndex
 
 READ_BATCH = 1000  # passages decrypted at a time when a document is published
+EMBED_BATCH = 64  # passages embedded at a time for an index by another model
 
 
 class IncompleteDocument(Exception):
@@ -46,7 +48,9 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What the search had: passages, their vectors in every index, rows of documents' words, rows of what filters them."""
+    """What the search had: passages, their vectors in every index and by further models, rows of documents' words, rows of
+    what filters them.
+    """
 
     passages: int = 0
     vectors: int = 0
@@ -69,18 +73,27 @@ def stored(document_id: UUID) -> set[int]:
     return set(Chunk.objects.filter(document_id=document_id).values_list("sequence", flat=True))
 
 
-def add(document_id: UUID, passages: Sequence[Passage], embeddings: Vectors) -> None:
+def embedded(texts: Sequence[str], models: Iterable[str]) -> dict[str, Vectors]:
+    """By the name of each of these models: float32[n, d] of the texts. Raises EmbeddingModelMissing."""
+    return {name: embedder(name).embed(texts) for name in models}
+
+
+def add(document_id: UUID, passages: Sequence[Passage], embeddings: Mapping[str, Vectors]) -> None:
     """Store a batch and its vectors in one transaction; what is already there stays as it is.
 
-    `embeddings` is float32[n, 384] in the order of `passages`. The passages are not found before `publish`.
+    `embeddings` by model, float32[n, d] in the order of `passages`, as `embedded` gives them for `indexes.models()`. An index
+    by a model that is not among them, begun meanwhile, is completed with the document. The passages are not found before
+    `publish`.
     """
     if not passages:
         return
-    text, vector = Chunk._meta.get_field("text").writer(), Chunk._meta.get_field("embedding").writer()
+    text = Chunk._meta.get_field("text").writer()
     ids = [passage.id for passage in passages]
-    halves = embeddings.astype("<f2")
-    rounded = halves.astype(np.float32)
-    entries = [(index.id, indexes.stored_form(index, rounded, ids)) for index in indexes.written()]
+    halves = {name: made.astype("<f2") for name, made in embeddings.items()}
+    written = [index for index in indexes.written() if index.model in halves]
+    beside = next((index.model for index in written if index.is_of_first_model), None)
+    further = {index.model: index for index in written if not index.is_of_first_model}
+    entries = [(index.id, indexes.stored_form(index, halves[index.model].astype(np.float32), ids)) for index in written]
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             'INSERT INTO search_chunk (id, document_id, sequence, page, start, "end", tokens, text, embedding) '
@@ -96,9 +109,11 @@ def add(document_id: UUID, passages: Sequence[Passage], embeddings: Vectors) -> 
                 [passage.end for passage in passages],
                 [passage.tokens for passage in passages],
                 [text(passage.id, passage.text) for passage in passages],
-                [vector(p.id, half.tobytes()) for p, half in zip(passages, halves, strict=True)],
+                [None] * len(ids) if beside is None else vectors.encrypted(ids, halves[beside]),
             ],
         )
+        for name, index in further.items():
+            vectors.put(index, ids, halves[name])
         for index_id, held in entries:
             if held is not None:
                 _enter(index_id, [document_id] * len(ids), ids, held)
@@ -114,6 +129,13 @@ def _enter(index_id: int, document_ids: Sequence[UUID], chunk_ids: Sequence[UUID
             "ON CONFLICT (chunk_id, index_id) DO NOTHING",
             [index_id, list(chunk_ids), list(document_ids), held],
         )
+
+
+def embed_rest(document_id: UUID) -> None:
+    """Before `publish`, which would do it under the lock: what was stored before an index by another model was begun."""
+    for index in indexes.written():
+        while embed_missing(index, document_id):
+            pass
 
 
 def publish(document_id: UUID, collection_id: UUID, values: Mapping[UUID, Value] | None = None) -> None:
@@ -176,36 +198,75 @@ def complete(index: VectorIndex, document_id: UUID) -> int:
 def enter_missing(index: VectorIndex, document_id: UUID | None = None, after: UUID | None = None) -> list[UUID]:
     """A batch of passages, of one document or of any, that an index lacks, by id from `after` on. Their ids. Under `lock`."""
     missing = Chunk.objects.filter(~Exists(IndexEntry.objects.filter(chunk_id=OuterRef("pk"), index_id=index.id)))
-    if document_id is not None:
-        missing = missing.filter(document_id=document_id)
-    if after is not None:
-        missing = missing.filter(pk__gt=after)
-    batch = list(missing.order_by("pk").values_list("id", "document_id", "embedding")[:READ_BATCH])
+    batch = _batch(missing, document_id, after, READ_BATCH)
     if not batch:
         return []
-    read = Chunk._meta.get_field("embedding").reader()
-    blob = b"".join([read(chunk_id, embedding) for chunk_id, _, embedding in batch])
-    vectors = np.frombuffer(blob, dtype="<f2").reshape(-1, index.dimension).astype(np.float32)
-    ids = [chunk_id for chunk_id, _, _ in batch]
-    if (held := indexes.stored_form(index, vectors, ids)) is None:
+    ids = [chunk_id for chunk_id, _ in batch]
+    held = indexes.stored_form(index, _true_vectors(index, ids).astype(np.float32), ids)
+    if held is None:
         return []
-    _enter(index.id, [document for _, document, _ in batch], ids, held)
+    _enter(index.id, [document for _, document in batch], ids, held)
     return ids
+
+
+def embed_missing(index: VectorIndex, document_id: UUID | None = None, after: UUID | None = None) -> list[UUID]:
+    """A batch of passages, of one document or of any, that have no vector by the index's model, by id from `after` on. Their
+    ids. Takes `lock` only to store. Raises EmbeddingModelMissing.
+    """
+    batch = _batch(vectors.lacking(index), document_id, after, EMBED_BATCH)
+    ids = [chunk_id for chunk_id, _ in batch]
+    if ids:
+        _embed(index, ids)
+    return ids
+
+
+def _batch(passages: QuerySet[Chunk], document_id: UUID | None, after: UUID | None, amount: int) -> list[tuple[UUID, UUID]]:
+    """Passages and their documents, by id."""
+    if document_id is not None:
+        passages = passages.filter(document_id=document_id)
+    if after is not None:
+        passages = passages.filter(pk__gt=after)
+    return list(passages.order_by("pk").values_list("id", "document_id")[:amount])
+
+
+def _embed(index: VectorIndex, ids: Sequence[UUID]) -> None:
+    """Their texts, by the index's model."""
+    read = Chunk._meta.get_field("text").reader()
+    texts = dict(Chunk.objects.filter(pk__in=ids).values_list("id", "text"))
+    made = embedder(index.model).embed([read(chunk_id, text) for chunk_id, text in texts.items()])
+    with transaction.atomic():
+        lock()  # what is erased meanwhile is gone, and stays so
+        vectors.put(index, list(texts), made.astype(np.float16))
+
+
+def _true_vectors(index: VectorIndex, ids: Sequence[UUID]) -> HalfVectors:
+    """float16[n, d] of passages that are stored, in this order. Those stored before anybody knew of the model are embedded."""
+    found = vectors.stored(index, ids)
+    if lacking := [chunk_id for chunk_id in ids if chunk_id not in found]:
+        _embed(index, lacking)
+        found |= vectors.stored(index, lacking)
+    return vectors.opened(index, ((chunk_id, found[chunk_id]) for chunk_id in ids))
 
 
 def seal(index: VectorIndex, document_ids: Sequence[UUID]) -> int:
     """The vectors of each document that lacks it, in the order of its passages, encrypted as one. Returns how many passages.
 
+    A sealed index by a further model reads the vectors of passages themselves: of each document those that lack one get it.
     Under `lock`.
     """
+    if not index.is_of_first_model:
+        done = 0
+        for document_id in document_ids:
+            while batch := embed_missing(index, document_id):
+                done += len(batch)
+        return done
     there = set(SealedVectors.objects.filter(pk__in=document_ids).values_list("pk", flat=True))
-    read, rows = Chunk._meta.get_field("embedding").reader(), []
+    rows = []
     for document_id in document_ids:
         if document_id not in there:
-            stored = Chunk.objects.filter(document_id=document_id).order_by("sequence").values_list("id", "embedding")
-            payload = b"".join([read(chunk_id, embedding) for chunk_id, embedding in stored])
-            passages = len(payload) // (2 * index.dimension)
-            rows.append(SealedVectors(document_id=document_id, passages=passages, payload=payload))
+            ids = list(Chunk.objects.filter(document_id=document_id).order_by("sequence").values_list("id", flat=True))
+            payload = _true_vectors(index, ids).tobytes()
+            rows.append(SealedVectors(document_id=document_id, passages=len(ids), payload=payload))
     SealedVectors.objects.bulk_create(rows)
     return sum(row.passages for row in rows)
 
@@ -229,9 +290,10 @@ def unpublish(document_ids: Iterable[UUID]) -> int:
 def count(document_ids: Sequence[UUID]) -> Removed:
     """What the search has of these documents."""
     sealed = SealedVectors.objects.filter(document_id__in=document_ids).aggregate(vectors=Sum("passages"))["vectors"] or 0
+    further = FurtherVector.objects.filter(document_id__in=document_ids).count()
     return Removed(
         passages=Chunk.objects.filter(document_id__in=document_ids).count(),
-        vectors=IndexEntry.objects.filter(document_id__in=document_ids).count() + sealed,
+        vectors=IndexEntry.objects.filter(document_id__in=document_ids).count() + sealed + further,
         terms=Terms.objects.filter(document_id__in=document_ids).count(),
         facts=Facts.objects.filter(document_id__in=document_ids).count(),
     )
@@ -239,10 +301,12 @@ def count(document_ids: Sequence[UUID]) -> Removed:
 
 def held(index: Live, document_ids: QuerySet[Any]) -> int:
     """How many passages of these documents an index holds the vectors of."""
-    if index.protection == Protection.SEALED:
-        sealed = SealedVectors.objects.filter(document_id__in=document_ids)
-        return sealed.aggregate(passages=Sum("passages"))["passages"] or 0
-    return IndexEntry.objects.filter(index_id=index.id, document_id__in=document_ids).count()
+    if index.protection != Protection.SEALED:
+        return IndexEntry.objects.filter(index_id=index.id, document_id__in=document_ids).count()
+    if not index.is_of_first_model:
+        return FurtherVector.objects.filter(model=index.model, document_id__in=document_ids).count()
+    sealed = SealedVectors.objects.filter(document_id__in=document_ids)
+    return sealed.aggregate(passages=Sum("passages"))["passages"] or 0
 
 
 def remove(document_ids: Iterable[UUID]) -> Removed:
@@ -266,11 +330,11 @@ def remove(document_ids: Iterable[UUID]) -> Removed:
         )
         (sealed,) = cursor.fetchone()
         gone = []
-        for table in ("search_terms", "search_facts", "search_indexentry", "search_chunk"):
+        for table in ("search_terms", "search_facts", "search_indexentry", "search_furthervector", "search_chunk"):
             cursor.execute(f"DELETE FROM {table} WHERE document_id = ANY(%s)", [ids])  # noqa: S608  # fixed names
             gone.append(cursor.rowcount)
-        terms, facts, entries, passages = gone
-        return Removed(passages, entries + int(sealed), terms, facts)
+        terms, facts, entries, further, passages = gone
+        return Removed(passages, entries + further + int(sealed), terms, facts)
 
 
 def _texts(document_id: UUID) -> Iterator[str]:

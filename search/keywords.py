@@ -35,6 +35,7 @@ _TERM_SHIFT = np.uint64(32)
 _ROW_SHIFT = np.uint32(8)
 _TF_MASK = np.uint32(0xFF)
 MAX_ROWS = 1 << 24
+_VERSION, _VERSION_5 = np.uint64(0xF000), np.uint64(0x5000)  # of a UUID, in its first 64 bits
 _HEADER = struct.Struct("<III")  # chunks, distinct terms, postings
 
 SAMPLE = 200  # passages by which the language of a document is told
@@ -70,6 +71,18 @@ def terms(text: str, language: str = ENGLISH) -> list[int]:
 def forms(word: str, among: tuple[str, ...]) -> Word:
     """The terms of a word in each of some languages, left out those whose function word it is."""
     return tuple(term(word, language) for language in among if word.casefold() not in FUNCTION_WORDS[language])
+
+
+def beginnings_of_ids(document_id: UUID, passages: int) -> Keys:
+    """The first 64 bits of the ids of a document's passages in sequence: uuid5 of RFC 9562, see search.indexing.passage_id.
+
+    Among a million passages two share them with probability 0.0000004.
+    """
+    name = document_id.bytes
+    digests = b"".join(
+        [hashlib.sha1(name + b"%d" % sequence, usedforsecurity=False).digest()[:8] for sequence in range(passages)]
+    )
+    return (np.frombuffer(digests, dtype=">u8").astype(np.uint64) & ~_VERSION) | _VERSION_5
 
 
 class Malformed(ValueError):
@@ -143,6 +156,8 @@ class Segment:
     postings: npt.NDArray[np.uint32]  # row << 8 | frequency, ascending within a term
     dead: frozenset[UUID] = frozenset()
     alive: Mask | None = None  # None: every row
+    # Of `row_of`, once it was asked: beginnings of ids in ascending order, and the row of each.
+    known: list[tuple[Keys, Rows]] = field(default_factory=list, repr=False, compare=False)
 
     @classmethod
     def build(
@@ -177,6 +192,19 @@ class Segment:
             if document in gone:
                 alive[self.starts[i] : self.starts[i + 1]] = False
         return replace(self, dead=self.dead | gone, alive=alive)
+
+    def row_of(self, beginnings: Keys) -> Rows:
+        """int64[n]: the row of each passage whose id begins so, dead rows among them; -1 where it is not here."""
+        if not self.rows:
+            return np.full(len(beginnings), -1, dtype=np.int64)
+        if not self.known:
+            sizes = np.diff(self.starts).tolist()
+            found = np.concatenate([beginnings_of_ids(*each) for each in zip(self.documents, sizes, strict=True)])
+            order = np.argsort(found)
+            self.known.append((found[order], order))
+        known, rows = self.known[0]
+        at = np.minimum(known.searchsorted(beginnings), len(known) - 1)
+        return np.where(known[at] == beginnings, rows[at], -1)
 
     def find(self, key: int) -> npt.NDArray[np.uint32]:
         """The postings of a term, dead rows among them."""
@@ -286,7 +314,7 @@ class TermIndex:
 
     @property
     def nbytes(self) -> int:
-        return sum(s.nbytes for s in self.segments) + (9 + MASKS_KEPT) * self.rows + 380 * len(self.places)
+        return sum(s.nbytes for s in self.segments) + (25 + MASKS_KEPT) * self.rows + 380 * len(self.places)
 
     def generations(self) -> dict[UUID, int]:
         return {document: place.generation for document, place in self.places.items()}
@@ -480,6 +508,16 @@ class TermIndex:
         if place is None or not 0 <= sequence < place.chunks:
             return -1
         return int(self.offsets[place.segment]) + place.first + sequence
+
+    def rows_of(self, ids: bytes) -> Rows:
+        """int64[n]: the row of each passage of these ids, 16 bytes each, or -1 when its document is not published."""
+        beginnings = np.frombuffer(ids, dtype=">u8")[::2].astype(np.uint64)
+        rows = np.full(len(beginnings), -1, dtype=np.int64)
+        for segment, offset in zip(self.segments, self.offsets.tolist(), strict=False):
+            here = segment.row_of(beginnings)
+            found = here >= 0 if segment.alive is None else (here >= 0) & segment.alive[here]
+            rows[found] = here[found] + offset
+        return rows
 
     def passages(self, rows: npt.NDArray[np.int64]) -> list[tuple[UUID, int]]:
         """Document and sequence of each row."""

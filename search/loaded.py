@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +17,7 @@ import numpy as np
 import psycopg
 from django.db import connection
 
-from search import facts, indexes, keywords, sealed
+from search import facts, indexes, keywords, sealed, vectors
 from search.facts import FactIndex
 from search.indexes import Live
 from search.keywords import TermIndex
@@ -78,22 +80,39 @@ def _load_facts(old: FactIndex | None) -> FactIndex:
     return known.updated(entries, known.slots.keys() - current)
 
 
-def _load_vectors(dimension: int, old: SealedIndex | None) -> SealedIndex:
+def _load_vectors(live: Live, old: SealedIndex | None) -> SealedIndex:
     """As `_load_terms`, by the same generations."""
     known = {} if old is None else old.generations()
     current = set(Terms.objects.values_list("document_id", flat=True))
+    load = _sealed_vectors if live.is_of_first_model else _further_vectors
+    entries = load(live, max(known.values(), default=-1))
+    return (old or SealedIndex(live.dimension)).updated(entries, known.keys() - current)
+
+
+def _sealed_vectors(live: Live, generation: int) -> Iterator[sealed.Entry]:
+    """Of documents published after that generation, each encrypted as one."""
     read = SealedVectors._meta.get_field("payload").reader()
-    entries = []
     with binary_cursor() as cursor:
         cursor.execute(
             "SELECT t.document_id, t.generation, v.payload FROM search_terms t JOIN search_sealedvectors v USING (document_id) "
             "WHERE t.generation > %s",
-            [max(known.values(), default=-1)],
+            [generation],
         )
-        for document, generation, payload in cursor:
-            vectors = np.frombuffer(read(document, payload), dtype="<f2").reshape(-1, dimension)
-            entries.append(sealed.Entry(document, generation, vectors))
-    return (old or SealedIndex(dimension)).updated(entries, known.keys() - current)
+        for document, since, payload in cursor:
+            yield sealed.Entry(document, since, np.frombuffer(read(document, payload), dtype="<f2").reshape(-1, live.dimension))
+
+
+def _further_vectors(live: Live, generation: int) -> Iterator[sealed.Entry]:
+    """The same by a further model, whose vectors are encrypted one by one."""
+    with binary_cursor() as cursor:
+        cursor.execute(
+            f"SELECT t.document_id, t.generation, p.id, p.embedding "  # noqa: S608  # fixed names
+            f"FROM search_terms t JOIN {vectors.passages(live, 'p')} USING (document_id) "
+            "WHERE t.generation > %(generation)s ORDER BY t.document_id, p.sequence",
+            {"generation": generation, "model": live.model},
+        )
+        for (document, since), rows in groupby(cursor, itemgetter(0, 1)):
+            yield sealed.Entry(document, since, vectors.opened(live, (row[2:] for row in rows)))
 
 
 def sealed_index(live: Live) -> SealedIndex:
@@ -101,11 +120,11 @@ def sealed_index(live: Live) -> SealedIndex:
     tenant = current_tenant().id
 
     def load(old: SealedIndex | None) -> SealedIndex:
-        made = _load_vectors(live.dimension, old)
+        made = _load_vectors(live, old)
         sealed.train_in_background(made, lambda: presence.begin_using(tenant), lambda: presence.end_using(tenant))
         return made
 
-    return pool().get(tenant, "vectors", live.generation, load)
+    return pool().get(tenant, f"vectors {live.model}", live.generation, load)
 
 
 @contextmanager

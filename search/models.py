@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.functional import cached_property
 from pgvector.django import HalfVectorField
 
 from tenants.fields import EncryptedBinaryField, EncryptedJSONField, EncryptedTextField
@@ -91,6 +92,11 @@ class VectorIndex(models.Model):
     def is_sealed(self) -> bool:
         return self.protection == Protection.SEALED
 
+    @cached_property
+    def is_of_first_model(self) -> bool:
+        """Whether its model is the workspace's first, whose vectors lie beside the passages (search.vectors)."""
+        return self.pk == FIRST_INDEX or VectorIndex.objects.filter(pk=FIRST_INDEX, model=self.model).exists()
+
     @property
     def metric_label(self) -> str:
         return str(Metric(self.metric).label)
@@ -111,7 +117,10 @@ class StoredCloak(models.Model):
 
 
 class Chunk(models.Model):
-    """A passage: where it stands, its words and its true vector (float16, the source of any index)."""
+    """A passage: where it stands, its words and its true vector (float16, the source of any index).
+
+    `embedding` is of the workspace's first model, that of index 1, and empty where no index is written that is of it.
+    """
 
     id = models.UUIDField(primary_key=True, editable=False)
     document = models.ForeignKey("documents.Document", on_delete=models.DO_NOTHING, related_name="+")
@@ -121,10 +130,26 @@ class Chunk(models.Model):
     end = models.IntegerField()
     tokens = models.IntegerField()
     text = EncryptedTextField()
-    embedding = EncryptedBinaryField(purpose="vector")
+    embedding = EncryptedBinaryField(purpose="vector", null=True)
 
     def __str__(self) -> str:
         return f"passage {self.sequence} of {self.document_id}"
+
+
+class FurtherVector(models.Model):
+    """A passage's true vector (float16) by a model other than the workspace's first; there while an index is written by it."""
+
+    id = models.UUIDField(primary_key=True, editable=False)  # follows from passage and model: search.vectors
+    chunk = models.ForeignKey(Chunk, on_delete=models.DO_NOTHING, related_name="+", db_index=False)
+    model = models.CharField(max_length=100)
+    document_id = models.UUIDField(db_index=True)
+    embedding = EncryptedBinaryField(purpose="vector")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["chunk", "model"], name="search_furthervector_once")]
+
+    def __str__(self) -> str:
+        return f"vector of passage {self.chunk_id} by {self.model}"
 
 
 class IndexEntry(models.Model):

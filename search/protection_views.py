@@ -1,4 +1,4 @@
-"""How a workspace's vectors are held, for its owners: the level, the index's settings, changing them, progress, going back.
+"""How a workspace's vectors are held, for its owners: level, model, the index's settings, changing them, progress, going back.
 
 Translates between pages and the verbs of search.building, and holds no logic of its own.
 """
@@ -13,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from django_htmx.http import HTMX_STOP_POLLING
 
 from search import building
+from search.embeddings import models
 from search.forms import IndexForm
 from search.models import VectorIndex
 from tenants.errors import Refused
@@ -41,6 +42,12 @@ def status(request: WorkspaceRequest) -> HttpResponse:
 @requires("own")
 def change(request: WorkspaceRequest) -> HttpResponse:
     return _done(request, lambda: building.begin(request.POST.get("level", ""), by=request.user.pk))
+
+
+@require_POST
+@requires("own")
+def change_model(request: WorkspaceRequest) -> HttpResponse:
+    return _done(request, lambda: building.begin(model=request.POST.get("model", ""), by=request.user.pk))
 
 
 @require_http_methods(["GET", "POST"])
@@ -100,6 +107,7 @@ def _context() -> dict[str, Any]:
     known = list(VectorIndex.objects.order_by("-id")[:HISTORY_SHOWN])
     by_state = {state: [index for index in known if index.state == state] for state in State}
     live = VectorIndex.objects.get(state=State.LIVE)
+    installed = models()
     unfinished = [*by_state[State.BUILDING], *by_state[State.RETIRING]]
     return {
         "live": live,
@@ -108,6 +116,9 @@ def _context() -> dict[str, Any]:
         "kept": next(iter(by_state[State.STANDBY]), None),
         "failed": known[0] if known[0].detail and known[0].state in (State.FAILED, State.RETIRING) else None,
         "levels": building.levels(),
+        "models": list(installed.values()),
+        "is_model_missing": live.model not in installed,
+        "names_models": len(installed) > 1 or any(index.model != live.model for index in known),
         "history": known,
         "polls": bool(unfinished),
     }

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
-from search import indexes, keywords, narrowing, questions, ranking
+from search import embeddings, indexes, keywords, narrowing, questions, ranking, vectors
 from search.candidates import Candidates, Stages, Way, gather, scan
 from search.embeddings import embedder
 from search.facts import Condition, FactIndex, Is
@@ -104,7 +104,7 @@ def search(
     question = questions.parse(text)
     if not searched or not question.says_what:
         return Results([], searched, "exact", stages.milliseconds)
-    query = None if mode is Mode.WORDS else _embedded(question.text)
+    query = None if mode is Mode.WORDS else _embedded(question.text, live)
     stages.done("embed")
     scores = index.scores(index.asked(question.text))
     stages.done("keyword")
@@ -154,7 +154,7 @@ def like(chunk_id: UUID, *, collections: Collection[UUID], limit: int = 100) -> 
     if passage is None or row < 0 or (mask is not None and not mask[row]):
         raise PassageNotFound
     words = index.telling(passage.text, TELLING_WORDS, index.language(passage.document_id))
-    query = np.frombuffer(passage.embedding, dtype="<f2").astype(np.float32)
+    query = vectors.opened(live, vectors.stored(live, [chunk_id]).items())[0].astype(np.float32)
     stages.done("passage")
     scores = index.scores(index.asked(" ".join(words)))
     others = np.ones(index.rows, dtype=np.bool_) if mask is None else mask.copy()
@@ -179,8 +179,8 @@ def search_exactly(
     if not searched or not texts:
         return [Results([], searched, "exact") for _ in texts]
     asked = [questions.parse(text) for text in texts]
-    queries = np.stack([_embedded(question.text) for question in asked])
-    rows, dense = scan(index, queries, index.documents(collections))
+    queries = np.stack([_embedded(question.text, live) for question in asked])
+    rows, dense = scan(live, index, queries, index.documents(collections))
     if conditions:
         mask = _meeting(facts_of(live), index, conditions, mask)
         rows, dense = rows[mask[rows]], dense[mask[rows]]
@@ -230,11 +230,11 @@ def _found(
 
 def forget_questions(tenant_id: UUID) -> None:
     """Drop a workspace's cached questions; what is measured must not come from a cache."""
-    embedder().forget_queries(tenant_id.bytes)
+    embeddings.forget_queries(tenant_id.bytes)
 
 
-def _embedded(text: str) -> Scores:
-    return embedder().embed_query(text, current_tenant().id.bytes)
+def _embedded(text: str, live: Live) -> Scores:
+    return embedder(live.model).embed_query(text, current_tenant().id.bytes)
 
 
 def _ranked(index: TermIndex, candidates: Candidates, by_word: Rows, scores: Scores, limit: int, mode: Mode) -> list[Hit]:

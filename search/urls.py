@@ -21,6 +21,7 @@ urlpatterns = [
     path("protection/", protection_views.page, name="protection"),
     path("protection/status/", protection_views.status, name="protection-status"),
     path("protection/change/", protection_views.change, name="protection-change"),
+    path("protection/model/", protection_views.change_model, name="protection-model"),
     path("protection/settings/", protection_views.index_settings, name="protection-settings"),
     path("protection/disguise/", protection_views.new_disguise, name="protection-disguise"),
     path("protection/cancel/", protection_views.cancel, name="protection-cancel"),

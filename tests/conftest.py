@@ -1,5 +1,6 @@
 """Tests run as the real web login with role switching; only set-up, emptying and tear-down run as the operator."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from django.db import connection, connections
 from django.test import Client, TransactionTestCase
 from django.test.utils import setup_databases, teardown_databases
 
+from search import embeddings
+from search.embeddings import MANIFEST
 from tenants import roles, stats, sweeping
 from tenants.keys import presence
 from tenants.keys.keyring import keyring, provider
@@ -291,6 +294,28 @@ def model_dir() -> Path:
     path = Path(os.environ["MODEL_DIR"])
     assert path.exists(), "the model is not exported: run bin/test"
     return path
+
+
+FURTHER_MODEL = "all-MiniLM-L6-v2-256"
+
+
+@pytest.fixture(scope="session")
+def further_models(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MODELS_DIR with a second model: the exported one, cut to 256 dimensions, as `export --dimension` describes it."""
+    home = tmp_path_factory.mktemp("models")
+    made = home / "cut"
+    shutil.copytree(model_dir, made)
+    manifest = json.loads((made / MANIFEST).read_text())
+    (made / MANIFEST).write_text(json.dumps(manifest | {"name": FURTHER_MODEL, "dimension": 256}))
+    return home
+
+
+@pytest.fixture
+def two_models(further_models: Path, settings: Any) -> Iterator[str]:
+    """A second model is installed; its name."""
+    settings.MODELS_DIR = further_models
+    yield FURTHER_MODEL
+    embeddings._loaded.pop(FURTHER_MODEL, None)
 
 
 @pytest.fixture(scope="session")

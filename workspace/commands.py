@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from search.embeddings import EmbeddingModelMissing
 from tenants import erasures
 from tenants.acting import Actor, acting
 from tenants.audit.events import Event
@@ -48,7 +49,7 @@ class Command(BaseCommand):
         try:
             with acting(Actor(f"command line ({_account()})", "command", reason=options.get("reason") or "")):
                 answer = self.answer(**options)
-        except (Refused, KeyUnavailable) as refusal:
+        except (Refused, KeyUnavailable, EmbeddingModelMissing) as refusal:
             if isinstance(refusal, Failed) and options["json"]:
                 self.stdout.write(json.dumps(refusal.answer, ensure_ascii=False, default=str))
             raise CommandError(str(refusal)) from None

@@ -1,12 +1,14 @@
 """Looks an installation over and says of each part whether it works, and what to do where it does not. Repairs nothing.
 
-Each check stands on its own: one that finds its part away says so, and the others still run. Never reads a workspace.
+Each check stands on its own: one that finds its part away says so, and the others still run. Of a workspace it reads by
+which models its indexes are, and nothing else.
 """
 
 import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +23,10 @@ from django.db.migrations.executor import MigrationExecutor
 
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.storage import FULL_BYTES
-from search.embeddings import EmbeddingModelMissing, embedder
+from search import indexes
+from search.embeddings import EmbeddingModelMissing, embedder, models
 from tenants import logins, roles, schemas, seals
+from tenants.context import workspace
 from tenants.jobs import queues, worker_is_listening
 from tenants.keys.drill import last_drill
 from tenants.keys.keyring import provider, wrap_binding
@@ -247,14 +251,30 @@ def access() -> Finding:
 
 def model() -> Finding:
     try:
-        vector = embedder().embed_query("doctor")
+        embedder().embed_query("doctor")
     except EmbeddingModelMissing:
         action = f"python -m search.embeddings {settings.MODEL_DIR}"
         return Finding("model", "repair", f"There is no exported model in {settings.MODEL_DIR}.", action)
     except Exception as error:
         action = f"Remove {settings.MODEL_DIR}, then run python -m search.embeddings {settings.MODEL_DIR}"
         return Finding("model", "repair", f"The exported model does not load ({type(error).__name__}).", action)
-    return Finding("model", "ok", f"{embedder().name}, {len(vector)} dimensions")
+    installed = models()
+    if missing := _models_in_use() - installed.keys():
+        action = f"Put it below {settings.MODELS_DIR} again: what is searched by it is not found, nor is more uploaded there."
+        return Finding(
+            "model", "repair", f"Workspaces use a model that is not installed: {', '.join(sorted(missing))}.", action
+        )
+    return Finding("model", "ok", "; ".join(f"{each.name}, {each.dimension} dimensions" for each in installed.values()))
+
+
+def _models_in_use() -> set[str]:
+    """By every index that is written, of workspaces that can be entered. None while the database does not answer."""
+    found: set[str] = set()
+    with suppress(DatabaseError):
+        for tenant in Tenant.objects.filter(status=Tenant.Status.ACTIVE):
+            with workspace(tenant):
+                found |= set(indexes.models())
+    return found
 
 
 def sandbox() -> Finding:

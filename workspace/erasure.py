@@ -42,6 +42,7 @@ COUNTED = (
     ("passages", "search_chunk", "count(*)"),
     ("vectors", "search_indexentry", "count(*)"),
     ("sealed vectors", "search_sealedvectors", "coalesce(sum(passages), 0)"),
+    ("vectors by further models", "search_furthervector", "count(*)"),
     ("term entries", "search_terms", "count(*)"),
     ("filter entries", "search_facts", "count(*)"),
     ("judgments", "search_judgment", "count(*)"),

@@ -26,9 +26,11 @@ class IndexCommand(Command):
             building.work(index.id)  # unless a worker was quicker: then it is at it, or done
             building.remove_retired()
             index.refresh_from_db()
+            live = indexes.live()
             answer = {
                 "workspace": tenant.slug,
-                "level": indexes.live().protection,
+                "level": live.protection,
+                "model": live.model,
                 "index": index.id,
                 "state": index.state,
                 "recall": index.recall,

@@ -18,6 +18,7 @@ KEYS_DIR = env.path("KEYS_DIR", BASE_DIR / "keys")
 WITNESS_DIR = env.path("WITNESS_DIR", KEYS_DIR / "witness")  # never restored with the database (tenants/witness.py)
 FILES_DIR = env.path("FILES_DIR", VAR_DIR / "files")
 MODEL_DIR = env.path("MODEL_DIR", VAR_DIR / "model")
+MODELS_DIR = env.path("MODELS_DIR", VAR_DIR / "models")
 if KEYS_DIR.is_relative_to(VAR_DIR):
     raise env.BadSetting("KEYS_DIR", f"{KEYS_DIR} lies in {VAR_DIR}: a backup of the data would hold its keys as well.")
 if WITNESS_DIR.is_relative_to(VAR_DIR):

@@ -9,6 +9,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 
+from search.embeddings import EmbeddingModelMissing
 from tenants.keys.providers import ProviderUnreachable
 
 
@@ -39,7 +40,11 @@ def error_404(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def error_500(request: HttpRequest) -> HttpResponse:
-    if isinstance(sys.exc_info()[1], ProviderUnreachable):
+    error = sys.exc_info()[1]
+    if isinstance(error, EmbeddingModelMissing):
+        context = {"name": error.name, "reference": getattr(request, "reference", "")}
+        return HttpResponse(render_to_string("503_model.html", context), status=503)
+    if isinstance(error, ProviderUnreachable):
         # without the request: whoever signed in cannot be known either while the keys cannot be had
         page = render_to_string("503.html", {"reference": getattr(request, "reference", "")})
         return HttpResponse(page, status=503, headers={"Retry-After": "10"})

@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from documents import rekeying, storage
 from documents.models import Collection, Document, Page
+from search import building, candidates, indexes
 from search.models import Chunk, SharedSearch
+from search.pool import pool
 from tenants.ciphers import digest, seed, version_of
 from tenants.context import workspace
 from tenants.errors import Refused
@@ -102,6 +104,21 @@ def test_everything_is_encrypted_anew_and_reads_the_same(filled: Any, run_jobs: 
     old = TenantKey.objects.get(tenant=filled, version=1)
     assert old.state == "retired"
     assert old.destroy_at - old.retired_at == timedelta(days=35)
+
+
+def test_vectors_by_a_further_model_are_encrypted_anew(filled: Any, run_jobs: RunJobs, two_models: str) -> None:
+    with workspace(filled):
+        building.work(building.begin("sealed", model=two_models).id)
+        building.remove_retired()
+        found = candidates.recall(indexes.live())
+        assert not Chunk.objects.filter(embedding__isnull=False).exists()
+    rotation.begin(filled)
+    run_jobs()
+    assert versions(filled) == {2}
+    keyring.forget()
+    pool().clear()
+    with workspace(filled):
+        assert candidates.recall(indexes.live()) == found
 
 
 def test_every_encrypted_column_of_every_table_is_known() -> None:

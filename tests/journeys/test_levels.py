@@ -1,12 +1,15 @@
-"""Open, sealed, open, cloaked: a workspace changes how its vectors are held while people search and upload, and is killed."""
+"""Open, sealed, open, cloaked, and another model: changed while people search and upload, and while the worker is killed."""
 
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from tests.conftest import FURTHER_MODEL
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 from tests.journeys.test_kill import kill_the_worker, long_text, wait_until_sessions_ended
@@ -90,6 +93,19 @@ def require_complete(place: Place) -> None:
         assert place.query(held) == [passages]
 
 
+def killed_at(place: Place, table: str, begin: Callable[[], None]) -> None:
+    """The worker of what is begun, in the middle of its first batch, and again before the index takes over."""
+    for held in (table, "search_vectorindex"):
+        with place.held(held):
+            if held == table:
+                begin()
+            place.running.wait(lambda held=held: bool(place.waiters(held)), f"a worker to reach {held}", PATIENCE)
+            waiting = place.waiters(held)
+            kill_the_worker(place.running)
+        wait_until_sessions_ended(place, waiting)
+        place.running.start_worker()
+
+
 def test_a_workspace_changes_level_under_load_and_under_the_killing_of_its_worker(place: Place) -> None:
     with in_use(place) as wrong:
         for level, table in (
@@ -98,16 +114,8 @@ def test_a_workspace_changes_level_under_load_and_under_the_killing_of_its_worke
             ("open", None),
             ("cloaked", None),
         ):
-            if table is not None:  # killed in the middle of its first batch, and again before it takes over
-                for held in (table, "search_vectorindex"):
-                    with place.held(held):
-                        if held == table:
-                            change(place, level)
-                        place.running.wait(lambda held=held: bool(place.waiters(held)), f"a worker to reach {held}", PATIENCE)
-                        waiting = place.waiters(held)
-                        kill_the_worker(place.running)
-                    wait_until_sessions_ended(place, waiting)
-                    place.running.start_worker()
+            if table is not None:
+                killed_at(place, table, lambda level=level: change(place, level))
             else:
                 change(place, level)
             wait_for(place, level)
@@ -131,3 +139,34 @@ def require_no_vectors(place: Place) -> None:
     assert place.query("SELECT count(*) FROM search_indexentry") == [(0,)]
     assert place.query("SELECT pg_relation_size('search_indexentry')") == [(0,)]
     assert place.query("SELECT count(*) FROM pg_indexes WHERE schemaname = %s AND indexdef ~ 'hnsw'", place.schema) == [(0,)]
+
+
+def test_a_workspace_changes_its_model_under_load_and_under_the_killing_of_its_worker(
+    place: Place, further_models: Path
+) -> None:
+    def model() -> str:
+        ((name,),) = place.query("SELECT model FROM search_vectorindex WHERE state = 'live'")
+        return str(name)
+
+    def begin() -> None:
+        assert place.owner.post(f"{place.path}protection/model/", {"model": FURTHER_MODEL}).status == 200
+
+    level, before = live(place), model()
+    shutil.copytree(further_models / "cut", place.running.var / "models" / "cut")
+    with in_use(place) as wrong:
+        killed_at(place, "search_furthervector", begin)
+        place.running.wait(lambda: model() == FURTHER_MODEL, "the workspace to have the other model", PATIENCE)
+        wait_for(place, level)
+        assert place.owner.post(f"{place.path}protection/back/", {}).status == 200
+        assert model() == before
+        assert place.owner.post(f"{place.path}protection/back/", {}).status == 200
+    assert wrong == []
+    require_complete(place)
+    (passages,) = place.query("SELECT count(*) FROM search_chunk")
+    assert place.query("SELECT count(*) FROM search_furthervector") == [passages]
+    for subject in SUBJECTS:
+        assert subject in place.search(f"Which section is about the {subject}?").text
+    for what in ("back", "remove"):
+        assert place.owner.post(f"{place.path}protection/{what}/", {}).status == 200
+    wait_for(place, level)
+    assert place.query("SELECT pg_relation_size('search_furthervector')") == [(0,)]

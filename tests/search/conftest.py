@@ -14,8 +14,8 @@ from django.db import connections, transaction
 from django.test import Client
 
 from documents.models import Collection, Document, Page
-from search import building, indexing, querying
-from search.embeddings import Embedder, embedder
+from search import building, indexes, indexing, querying
+from search.embeddings import MODEL_NAME, Embedder, embedder
 from search.indexing import Passage, passage_id
 from search.models import VectorIndex
 from search.pool import pool
@@ -81,16 +81,17 @@ def store(
     passages = [
         Passage(passage_id(document.id, i), i, i + 1, 0, len(text), text, 5 + len(text) // 5) for i, text in enumerate(texts)
     ]
-    indexing.add(document.id, passages, _embedded(tuple(texts)) if vectors is None else vectors)
+    made = {name: _embedded(name, tuple(texts)) for name in indexes.models()} if vectors is None else {MODEL_NAME: vectors}
+    indexing.add(document.id, passages, made)
     if published:
         publish(document)
     return document
 
 
 @cache
-def _embedded(texts: tuple[str, ...]) -> np.ndarray:
+def _embedded(model: str, texts: tuple[str, ...]) -> np.ndarray:
     """Once for the whole run: most tests store the same texts, and the model is the slowest part of that."""
-    made = embedder().embed(texts)
+    made = embedder(model).embed(texts)
     made.setflags(write=False)
     return made
 

@@ -282,7 +282,10 @@ def test_other_settings_of_the_graph_are_built_and_used(crowd: Crowd):
         (definition,) = cursor.fetchone()
         assert "m='24', ef_construction='100'" in definition
         query = "[" + ",".join(["0.05"] * 384) + "]"
-        cursor.execute("EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()), [2, query, 200, []])
+        cursor.execute(
+            "EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()),
+            {"index": 2, "query": query, "rest": query, "amount": 200, "worded": []},
+        )
         assert "Index Scan using search_indexentry_hnsw_2" in "\n".join(row[0] for row in cursor.fetchall())
 
 
@@ -349,7 +352,10 @@ def test_every_metric_finds_what_comparing_with_everything_finds(crowd: Crowd, l
     assert through >= 0.98
     with connection.cursor() as cursor:
         query = "[" + ",".join(["0.05"] * 384) + "]"
-        cursor.execute("EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()), [made.id, query, 200, []])
+        cursor.execute(
+            "EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()),
+            {"index": made.id, "query": query, "rest": query, "amount": 200, "worded": []},
+        )
         assert f"Index Scan using search_indexentry_hnsw_{made.id}" in "\n".join(row[0] for row in cursor.fetchall())
     for number in range(5):
         question = f"filler 0 {number * 100}"

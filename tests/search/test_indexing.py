@@ -52,13 +52,13 @@ def test_stored_text_and_vector_come_back_and_are_not_in_the_rows(in_workspace_a
 def test_adding_a_batch_twice_stores_it_once(in_workspace_a: Any, model: Embedder):
     document = store(["one", "two"], published=False)
     passages = [Passage(passage_id(document.id, i), i, 1, 0, 3, text, 1) for i, text in enumerate(["one", "two", "six"])]
-    indexing.add(document.id, passages, model.embed(["one", "two", "six"]))
+    indexing.add(document.id, passages, {model.name: model.embed(["one", "two", "six"])})
     assert indexing.stored(document.id) == {0, 1, 2}
     assert IndexEntry.objects.filter(document_id=document.id).count() == 3
 
 
 def test_adding_nothing_is_allowed(in_workspace_a: Any):
-    indexing.add(Document().id, [], np.zeros((0, 384), dtype=np.float32))
+    indexing.add(Document().id, [], {})
 
 
 def test_what_is_not_published_is_not_found(in_workspace_a: Any, model: Embedder):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search import keywords
+from search.indexing import passage_id
 from search.keywords import K1, B, Entry, TermIndex, best, collect, term, terms
 from tests.search.paragraphs import PARAGRAPHS
 
@@ -58,6 +59,17 @@ def test_scores_are_bm25(passages: list[list[str]], question: str):
     flat = [text for each in passages for text in each]
     expected = plain_bm25(flat, question) if flat else []
     np.testing.assert_allclose(index.scores(index.asked(question)), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(documents, st.sets(st.integers(0, 7)))
+def test_rows_are_found_by_the_ids_of_passages(passages: list[list[str]], removed: set[int]):
+    entries = [entry(each) for each in passages]
+    index = TermIndex().updated(entries[::2]).updated(entries[1::2])
+    index.rows_of(b"")
+    index = index.updated(removed=[entries[number].document_id for number in removed if number < len(entries)])
+    places = [(each.document_id, sequence) for each in entries for sequence in range(5)]  # some of which there are not
+    ids = b"".join(passage_id(*place).bytes for place in places)
+    assert index.rows_of(ids).tolist() == [index.row(*place) for place in places]
 
 
 def test_ample_is_the_score_of_a_passage_of_average_length_that_has_every_word_once():

@@ -55,6 +55,7 @@ ROUTES = [  # address, method, the least role
     ("protection/", "get", "owner"),
     ("protection/status/", "get", "owner"),
     ("protection/change/", "post", "owner"),
+    ("protection/model/", "post", "owner"),
     ("protection/settings/", "get", "owner"),
     ("protection/settings/", "post", "owner"),
     ("protection/disguise/", "post", "owner"),

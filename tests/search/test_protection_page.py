@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from search import building, indexes
+from search.embeddings import MODEL_NAME
 from search.models import StoredCloak, VectorIndex
 from tenants.audit.events import Event
 from tenants.context import workspace
@@ -90,6 +91,7 @@ def test_the_command_changes_the_level_and_says_what_came_of_it(workspace_a: Any
     assert json.loads(out.getvalue()) == {
         "workspace": "alpha",
         "level": "sealed",
+        "model": MODEL_NAME,
         "index": 2,
         "state": "live",
         "recall": None,
@@ -167,7 +169,7 @@ def test_the_command_rebuilds_the_index_and_says_what_came_of_it(workspace_a: An
         call_command("rebuild_index", "alpha", *asked, "--json", stdout=out)
         return dict(json.loads(out.getvalue()))
 
-    expected = {"workspace": "alpha", "level": "cloaked", "index": 2, "state": "live", "recall": 1.0}
+    expected = {"workspace": "alpha", "level": "cloaked", "model": MODEL_NAME, "index": 2, "state": "live", "recall": 1.0}
     assert rebuild("--metric", "l2", "--m", "24", "--ef-construction", "100") == expected
     assert rebuild("--new-disguise") == {**expected, "index": 3}
     with workspace(workspace_a):

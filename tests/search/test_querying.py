@@ -130,7 +130,10 @@ def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]]):
     crowd(1000)
     with connection.cursor() as cursor:
         query = "[" + ",".join(["0.05"] * 384) + "]"
-        cursor.execute("EXPLAIN (COSTS OFF) " + nearest(indexes.live()), [FIRST_INDEX, query, 200, []])
+        cursor.execute(
+            "EXPLAIN (COSTS OFF) " + nearest(indexes.live()),
+            {"index": FIRST_INDEX, "query": query, "rest": query, "amount": 200, "worded": []},
+        )
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Index Scan using search_indexentry_hnsw_1" in plan
     assert "Seq Scan" not in plan

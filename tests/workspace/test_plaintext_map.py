@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from search.models import IndexEntry
 from tenants.ciphers import cipher
 from tenants.context import workspace
 from tenants.models import Alarm, PlaintextCheck, Tenant
@@ -72,7 +73,7 @@ def word() -> str:
 @pytest.fixture
 def audited(workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch, word: str) -> Callable[..., PlaintextCheck]:
     """The look itself with a canary in name only. Its word is new each time: the write-ahead log keeps what a test leaked."""
-    canary = Canary(workspace_a, asked=word, told=word[::-1], stored_name="", ids={}, is_sealed=False)
+    canary = Canary(workspace_a, asked=word, told=word[::-1], stored_name="", ids={}, held_in=IndexEntry)
     monkeypatch.setattr(auditing.canaries, "ensure", lambda tenant: canary)
 
     class Planted:

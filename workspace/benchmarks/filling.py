@@ -112,6 +112,6 @@ def _publish(collection: Collection, vectors: Matrix, texts: list[str]) -> UUID:
         passages = [
             Passage(passage_id(document.id, i), i, 1, 0, len(text), text, len(text) // 4) for i, text in enumerate(texts)
         ]
-        indexing.add(document.id, passages, vectors)
+        indexing.add(document.id, passages, {embedder().name: vectors})
         indexing.publish(document.id, collection.id)
     return document.id

@@ -35,7 +35,7 @@ from workspace.benchmarks import filling, material
 from workspace.benchmarks.measuring import Comparison, Setting, typical
 
 SIDES = {
-    "product": "open: the statement that asks for the candidates of a search, with their encrypted vectors; cloaked, end to "
+    "product": "open: the candidates of a search, as rows of its word index with their exact cosines; cloaked, end to "
     "end: disguise the question, fetch more than is wanted, decrypt, rank exactly, the ten nearest passages",
     "reference": "pgvector's halfvec HNSW of the same vectors, m, ef_construction and ef_search through psycopg, as many ids",
 }
@@ -91,7 +91,7 @@ def _ask(
 
     def ask(question: Matrix) -> Any:
         if level == Protection.OPEN:
-            return candidates.fetch(live, question, amount)
+            return candidates.fetch_in_clear(live, index, question, amount)
         return _nearest(live, index, question, collections)
 
     def ask_rival(question: Matrix) -> list[int]:

@@ -60,10 +60,10 @@ def _compared(size: int, level: str, questions: np.ndarray) -> Iterator[Setting]
         candidates.through_index(live, terms, next(asked), None, nothing, min(ranking.WINDOW, size), None, Stages())
 
     def scan() -> None:
-        candidates.scan(terms, next(asked)[None], documents)
+        candidates.scan(live, terms, next(asked)[None], documents)
 
     def rows() -> None:
-        candidates.compared(terms, next(asked), every)
+        candidates.compared(live, terms, next(asked), every)
 
     for name, exact in (("whole workspace", scan), ("narrowed", rows)):
         alternate(index, exact, 3)  # warm

@@ -24,6 +24,7 @@ from search.models import (
     Answer,
     Chunk,
     Facts,
+    FurtherVector,
     IndexEntry,
     Judgment,
     JudgmentSet,
@@ -54,7 +55,7 @@ class Canary:
     told: str
     stored_name: str
     ids: dict[str, str]
-    is_sealed: bool
+    held_in: type[IndexEntry | SealedVectors | FurtherVector]  # where the live index has its vectors
 
     @property
     def document_id(self) -> UUID:
@@ -67,7 +68,7 @@ class Canary:
         yield Document.objects.filter(pk=document)
         yield Page.objects.filter(document_id=document)
         yield Chunk.objects.filter(document_id=document)
-        yield (SealedVectors if self.is_sealed else IndexEntry).objects.filter(document_id=document)
+        yield self.held_in.objects.filter(document_id=document)
         yield Terms.objects.filter(document_id=document)
         yield Field.objects.filter(pk=self.ids["field"])
         yield Value.objects.filter(document_id=document)
@@ -78,6 +79,12 @@ class Canary:
         yield Judgment.objects.filter(question__judgment_set_id=judged)
         yield Run.objects.filter(pk=run)
         yield Answer.objects.filter(run_id=run)
+
+
+def _held_in(live: indexes.Live) -> type[IndexEntry | SealedVectors | FurtherVector]:
+    if live.protection != Protection.SEALED:
+        return IndexEntry
+    return SealedVectors if live.is_of_first_model else FurtherVector
 
 
 def ensure(tenant: Tenant) -> Canary:
@@ -132,7 +139,7 @@ def _find() -> Canary | None:
             "shared search": shared.pk,
             "workspace": current_tenant().slug,
         },
-        is_sealed=indexes.live().protection == Protection.SEALED,
+        held_in=_held_in(indexes.live()),
     )
     page = Page.objects.filter(document_id=document.id).first()
     file = b"".join(storage.read(document.id, document.stored_name)).decode()

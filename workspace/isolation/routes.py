@@ -145,6 +145,7 @@ WORKSPACE: dict[str, Entry] = {
     "protection/": takes_none(OWN_ONLY),
     "protection/status/": takes_none(OWN_ONLY),
     "protection/change/": takes_none(OWN_ONLY),
+    "protection/model/": takes_none(OWN_ONLY),
     "protection/settings/": takes_none(OWN_ONLY),
     "protection/disguise/": takes_none(OWN_ONLY),
     "protection/cancel/": takes_none(OWN_ONLY),

@@ -191,7 +191,8 @@ def _installation(report: Report, needles: Needles, control: Needles, mark: str,
     for name, directory in (("keystore", Path(settings.KEYS_DIR)), ("witness", Path(settings.WITNESS_DIR))):
         report.places[name] = looking.look_at_files(looking.files_below(directory), needles, pace, below=directory)
     var = Path(settings.VAR_DIR)
-    elsewhere = [Path(settings.FILES_DIR), Path(settings.MODEL_DIR), Path(settings.STATIC_ROOT), var / "services"]
+    apart = (settings.FILES_DIR, settings.MODEL_DIR, settings.MODELS_DIR, settings.STATIC_ROOT)
+    elsewhere = [*map(Path, apart), var / "services"]
     scratch = var / f".plaintext-control-{mark[:8]}"
     try:
         with suppress(OSError):  # the control fails then

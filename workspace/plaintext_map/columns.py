@@ -127,6 +127,10 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
         "Vectors of a document, where the level is sealed", "How many passages a document has.",
         encrypted={"the true vectors": "payload"}, clear={"random ids": "document_id", "a number of passages": "passages"},
     ),
+    "search_furthervector": Table(
+        "Vectors of passages by another model than the first", "Which passages have one, and by which model.",
+        encrypted={"the true vector": "embedding"}, clear={"random ids": "id chunk_id document_id", "the name of the model": "model"},
+    ),
     "search_cloak": Table(
         "The secret that disguises the vectors", "That there is one.",
         encrypted={"the secret rotation and the key of the noise": "rotation"},
