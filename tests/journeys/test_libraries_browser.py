@@ -67,10 +67,9 @@ def test_an_owner_subscribes_and_a_member_reads(
     member.locator(".result-title a").first.click()
     expect(member.locator("mark").first).to_contain_text("late return")
     seen.look(member)
-    member.goto(f"{shelf.running.url}{shelf.path}documents/")
-    expect(member.get_by_role("link", name="rules")).to_be_visible()
-    expect(member.locator("input[type=file]")).to_have_count(0)
-    expect(member.get_by_role("button", name="Upload documents")).to_have_count(0)
+    expect(member.get_by_role("link", name="Download file")).to_be_visible()
+    expect(member.get_by_role("button", name="Move to trash")).to_have_count(0)
+    expect(member.get_by_role("navigation", name="Workspace").get_by_role("link", name="Documents")).to_have_count(0)
 
     owner.get_by_role("button", name="End subscription to Shelf").click()
     expect(owner.get_by_text("Shelf is not open to this workspace any more.")).to_be_visible()
