@@ -33,6 +33,7 @@ SCAN_BELOW = 400
 SCAN_AT_MOST = 20_000
 SCAN_BLOCK = 4096
 RECALL_DEPTH, RECALL_SAMPLES = 10, 100
+AS_GOOD = 1e-3  # cosines nearer to each other say the same: an index in memory rounds to float16
 
 Way = Literal["index", "exact"]
 Fetched = tuple[UUID, UUID, int, bytes, bool]  # passage, document, sequence, encrypted vector, whether it is near
@@ -329,7 +330,8 @@ def _blocks(index: TermIndex, documents: Sequence[UUID]) -> Iterator[list[UUID]]
 def recall(index: Live) -> float | None:
     """Share of the exact ten best passages that this index finds, asked half-way between passages of the workspace.
 
-    None where there are too few passages to ask about.
+    One as good as the tenth counts, whichever it is: a workspace may hold the same text many times. None where there are too
+    few passages to ask about.
     """
     terms = term_index()
     if terms.chunks <= RECALL_DEPTH:
@@ -345,15 +347,17 @@ def recall(index: Live) -> float | None:
     queries = sampled[: len(sampled) // 2 * 2 : 2] + sampled[1::2]
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     rows, dense = scan(index, terms, queries, list(terms.places))
-    best = rows[np.argpartition(-dense, RECALL_DEPTH, axis=0)[:RECALL_DEPTH]].T
+    place = np.zeros(rows.max() + 1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    tenth = np.partition(dense, -RECALL_DEPTH, axis=0)[-RECALL_DEPTH]
     hits = 0
     nothing = np.zeros(0, dtype=np.int64)
-    for query, expected in zip(queries, best, strict=True):
+    for number, query in enumerate(queries):
         if index.protection == Protection.SEALED:
             found = _in_memory(index, terms, query, None, nothing, 0, Stages())
         else:
             found = through_index(index, terms, query, None, nothing, 0, None, Stages())
         assert found is not None, "none is needed"
         nearest_ten = found.rows[np.argsort(-found.dense)[:RECALL_DEPTH]]
-        hits += len(set(nearest_ten.tolist()) & set(expected.tolist()))
-    return hits / best.size
+        hits += int(np.count_nonzero(dense[place[nearest_ten], number] >= tenth[number] - AS_GOOD))
+    return hits / (RECALL_DEPTH * len(queries))

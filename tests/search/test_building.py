@@ -183,6 +183,12 @@ def test_an_index_that_finds_too_little_is_not_used(handbook: dict[str, Document
     assert indexes.live().protection == "cloaked"
 
 
+def test_the_same_text_many_times_is_found(in_workspace_a: Any, model: Embedder):
+    """Of passages that are alike, any ten are the ten best."""
+    store(["The harvest committee met again."] * 40, title="Minutes")
+    assert [change(level).recall for level in ("sealed", "cloaked")] == [1.0, 1.0]
+
+
 def test_cancelled_it_leaves_nothing(handbook: dict[str, Document], monkeypatch: pytest.MonkeyPatch):
     index = building.begin("sealed")
     monkeypatch.setattr(building, "_make_graph", lambda wanted: None)
