@@ -1,5 +1,7 @@
 """A shared library in Chromium: an owner subscribes, a member searches and reads it, and it is gone when that ends."""
 
+from collections.abc import Iterator
+
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -14,13 +16,14 @@ ASK = "fine for a late return"
 
 
 @pytest.fixture(scope="module")
-def shelf(make_place: MakePlace) -> Place:
-    """The library."""
+def shelf(make_place: MakePlace) -> Iterator[Place]:
+    """The library; none is left for the journeys that follow."""
     shelf = make_place("Shelf")
     shelf.wait_until_ready(shelf.upload(("rules.txt", RULES.encode())))
     shelf.running.manage("create_admin", shelf.email)  # a library is curated by staff
     shelf.running.manage("make_library", shelf.slug, "--describe", "Rules of lending.", "--reason", "For everybody.")
-    return shelf
+    yield shelf
+    shelf.running.manage("make_library", shelf.slug, "--undo", "--reason", "It was read.")
 
 
 @pytest.fixture(scope="module")
