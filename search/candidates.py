@@ -212,50 +212,34 @@ def through_index(
     worded = [passage_id(*place) for place in index.passages(by_word)]
     for amount in over_fetch(live, index.chunks, mask):
         if live.protection == Protection.OPEN:
-            found = _compared_there(live, index, query, amount, worded, documents, mask, needed, stages)
+            parts = fetch_in_clear(live, index, query, amount, worded, documents)
+            stages.done("candidates")
+            found = _of_parts(parts, mask, needed)
         else:
-            found = _compared_here(live, index, query, amount, worded, documents, mask, needed, stages)
+            rows = fetch(live, query, amount, worded, documents)
+            stages.done("candidates")
+            found = _decrypted(live, index, query, rows, mask, needed)
         if found is not None:
+            stages.done("rerank")
             return found
     return None
 
 
-def _compared_there(
-    live: Live,
-    index: TermIndex,
-    query: Scores,
-    amount: int,
-    worded: Sequence[UUID],
-    documents: list[UUID] | None,
-    mask: Mask | None,
-    needed: int,
-    stages: Stages,
-) -> Candidates | None:
-    parts = fetch_in_clear(live, index, query, amount, worded, documents)
-    stages.done("candidates")
+def _of_parts(parts: tuple[InClear, InClear], mask: Mask | None, needed: int) -> Candidates | None:
+    """What the database compared."""
     kept = [rows >= 0 if mask is None else (rows >= 0) & mask[rows] for rows, _ in parts]
     if np.count_nonzero(kept[0]) < needed:
         return None
     rows = np.concatenate([found[which] for (found, _), which in zip(parts, kept, strict=True)])
     dense = np.concatenate([cosines[which] for (_, cosines), which in zip(parts, kept, strict=True)])
     rows, first = np.unique(rows, return_index=True)  # what words found may be near too
-    stages.done("rerank")
     return Candidates(rows, dense[first])
 
 
-def _compared_here(
-    live: Live,
-    index: TermIndex,
-    query: Scores,
-    amount: int,
-    worded: Sequence[UUID],
-    documents: list[UUID] | None,
-    mask: Mask | None,
-    needed: int,
-    stages: Stages,
+def _decrypted(
+    live: Live, index: TermIndex, query: Scores, found: list[Fetched], mask: Mask | None, needed: int
 ) -> Candidates | None:
-    found = fetch(live, query, amount, worded, documents)
-    stages.done("candidates")
+    """What the database holds encrypted, compared here."""
     kept = [
         (row, chunk_id, embedding, near)
         for chunk_id, document_id, sequence, embedding, near in found
@@ -264,7 +248,6 @@ def _compared_here(
     if sum(near for *_, near in kept) < needed:
         return None
     dense = _true(live, ((chunk_id, embedding) for _, chunk_id, embedding, _ in kept)) @ query
-    stages.done("rerank")
     return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
 
 
