@@ -95,8 +95,10 @@ class _Interrupted:
 # ---------------------------------------------------------------- the verbs
 
 
-def erase(ids: Iterable[UUID]) -> Erased:
+def erase(ids: Iterable[UUID], **still: object) -> Erased:
     """Erase these documents, all or none. A worker on one notices before its next commit.
+
+    `still`: what has to be true of a document when its turn comes; one of which it is not any more is left as it is.
 
     Not within a transaction of the caller's, whose end would come too late. Raises Refused under a legal hold.
     """
@@ -104,7 +106,7 @@ def erase(ids: Iterable[UUID]) -> Erased:
     keys = receipts.key_fingerprints(current_tenant().pk)  # before anything is locked: the provider may be far away
     with transaction.atomic(durable=True):  # nothing takes a line of the list back
         before = _take_over()
-        gone = _remove(ids)
+        gone = _remove(_still(ids, still) if still else ids)
         followed = _write_down(gone, keys, before)
     return _after_commit(followed, erased=bool(gone.files))
 
@@ -181,7 +183,7 @@ def look_for_returned() -> int:
     with transaction.atomic():
         _wait_for_others()  # what is being erased at this moment is not back
         erased = (UUID(each) for line in witness.lines(erasures.list_of(current_tenant().pk)) for each in line["documents"])
-        found = sum(Document.objects.filter(pk__in=batch).count() for batch in _batches(erased))
+        found = sum(Document.objects.filter(pk__in=batch).count() for batch in batches(erased))
     if found:
         logger.error("%d erased documents are back in %s: to be erased again", found, current_tenant().pk)
         erasures.begin_anew(current_tenant())
@@ -220,17 +222,24 @@ def _record_interrupted(before: _Interrupted) -> None:
         record(Event.ERASED, documents=before.documents, again=True)
 
 
+def _still(ids: Iterable[UUID], conditions: dict[str, object]) -> Iterator[UUID]:
+    """Those of which it is true, locked."""
+    for batch in batches(sorted(ids)):
+        rows = Document.objects.select_for_update(of=("self",)).filter(pk__in=batch, **conditions)
+        yield from rows.order_by("pk").values_list("pk", flat=True)
+
+
 def _remove(ids: Iterable[UUID]) -> _Gone:
     gone = _Gone(sorted(ids), {})
     sizes: list[int] = []
     # Every row before the first `remove`, which locks the index: whoever finishes a document locks them in this order too.
-    for batch in _batches(gone.ids):
+    for batch in batches(gone.ids):
         rows = Document.objects.select_for_update(of=("self",)).filter(pk__in=batch).order_by("pk")
         for pk, name, size, is_canary in rows.values_list("id", "stored_name", "size", "collection__is_canary"):
             gone.files[pk] = name
             gone.bytes += size
             sizes += [] if is_canary else [size]
-    for batch in _batches(gone.ids):  # also what has no row any more: an older backup may hold half of it
+    for batch in batches(gone.ids):  # also what has no row any more: an older backup may hold half of it
         gone.search += indexing.remove(batch)
         with connection.cursor() as cursor:  # the ORM would read every page first, to see what refers to it
             cursor.execute("DELETE FROM documents_page WHERE document_id = ANY(%s)", [batch])
@@ -317,7 +326,7 @@ def _left(ids: list[UUID], files: list[str]) -> dict[str, int]:
     """What can still be found of these documents."""
     names = ("documents", "pages", "metadata values", "stages of work", "passages", "vectors", "term entries", "filter entries")
     found = dict.fromkeys(names, 0)
-    for batch in _batches(ids):
+    for batch in batches(ids):
         search = indexing.count(batch)
         found["documents"] += Document.objects.filter(pk__in=batch).count()
         found["pages"] += Page.objects.filter(document_id__in=batch).count()
@@ -346,7 +355,7 @@ def cannot_reach() -> list[str]:
     ]
 
 
-def _batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
+def batches(ids: Iterable[UUID]) -> Iterator[list[UUID]]:
     remaining = iter(ids)
     while batch := list(islice(remaining, BATCH)):
         yield batch

@@ -79,4 +79,4 @@ def erase_expired() -> int:
     """Erase what has been in the trash for TRASH_DAYS, unless the workspace must be kept. Returns how many went."""
     due = timezone.now() - timedelta(days=settings.TRASH_DAYS)
     ids = list(Document.objects.filter(trashed_at__lte=due).values_list("id", flat=True))
-    return erasing.erase(ids).documents if ids else 0
+    return erasing.erase(ids, trashed_at__lte=due).documents if ids else 0

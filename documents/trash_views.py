@@ -1,5 +1,6 @@
 """The screens of the trash: what lies in it, taking it out, erasing it for good. They translate and hold no logic."""
 
+from datetime import datetime
 from uuid import UUID
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.core.paginator import Paginator
 from django.db.models import Count, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from documents import access, erasing, trash
@@ -39,7 +41,9 @@ def trash_page(request: WorkspaceRequest) -> HttpResponse:
 @requires("upload")
 def document_restore(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
-    trash.restore([shown.id])
+    if not trash.restore([shown.id]):
+        messages.error(request, f"“{shown.title}” is not in the trash any more.")
+        return redirect("trash")
     if shown.can_be_retried:
         messages.success(request, f"“{shown.title}” is back. It was not finished: retry it to make it searchable.")
     else:
@@ -53,32 +57,45 @@ def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
     """From the trash alone: what is erased was out of sight before."""
     shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
     if request.method == "POST":
-        title = shown.title
-        return _erase(request, [shown.id], f"“{title}” is erased.")
+        return _erase(request, [shown.id], f"“{shown.title}” is erased.")
     return render(request, "documents/document_erase.html", {"document": shown, "cannot_reach": erasing.cannot_reach()})
 
 
 @require_http_methods(["GET", "POST"])
 @requires("upload")
 def trash_empty(request: WorkspaceRequest) -> HttpResponse:
-    """Erase what the member sees of it."""
+    """Erase what the member sees of it: of what they were told, and not of what came since."""
     found = access.visible_trash(request.membership)
     if request.method == "POST":
-        ids = list(found.values_list("id", flat=True))
-        return _erase(request, ids, f"{counted(len(ids), 'document')} erased." if ids else "The trash is empty already.")
+        seen = _moment(request.POST.get("seen", ""))
+        return _erase(request, list(found.filter(trashed_at__lte=seen).values_list("id", flat=True)))
     there = found.aggregate(documents=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
     if not there["documents"]:
         return redirect("trash")
-    return render(request, "documents/trash_empty.html", {"counted": there, "cannot_reach": erasing.cannot_reach()})
+    shown = {"counted": there, "seen": timezone.now().isoformat(), "cannot_reach": erasing.cannot_reach()}
+    return render(request, "documents/trash_empty.html", shown)
 
 
-def _erase(request: WorkspaceRequest, ids: list[UUID], done: str) -> HttpResponse:
+def _moment(sent: str) -> datetime:
+    """As the page has it; now where there is none."""
     try:
-        erased = erasing.erase(ids)
+        found = datetime.fromisoformat(sent)
+    except ValueError:
+        return timezone.now()
+    return found if found.tzinfo else timezone.now()
+
+
+def _erase(request: WorkspaceRequest, ids: list[UUID], done: str = "") -> HttpResponse:
+    """What is taken out of the trash before its turn comes stays."""
+    try:
+        erased = erasing.erase(ids, trashed_at__isnull=False)
     except Refused as refused:
         messages.error(request, str(refused))
         return redirect("trash")
-    return show_receipt(request, erased, done)
+    if not erased.documents:
+        messages.error(request, "Nothing was erased: it is not in the trash any more.")
+        return redirect("trash")
+    return show_receipt(request, erased, done or f"{counted(erased.documents, 'document')} erased.")
 
 
 def show_receipt(request: WorkspaceRequest, erased: erasing.Erased, done: str) -> HttpResponse:

@@ -1,5 +1,6 @@
 """The trash: out of everything at once, and back with everything."""
 
+import html
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,11 +19,10 @@ from documents.receiving import collection_named
 from search import candidates, querying
 from search.models import Chunk, IndexEntry, Terms
 from search.sources import CorpusText, sources
-from tenants import stats
+from tenants import receipts, stats
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
 from tenants.context import workspace
-from tenants.errors import Refused
 from tenants.models import Membership, WorkspaceStats
 from tests.factories import CollectionFactory, DocumentFactory
 
@@ -166,8 +166,7 @@ def test_what_is_worked_on_is_cancelled_and_can_be_retried(
     client_editor.post(address(f"documents/{document.id}/delete/"))
     with workspace(workspace_a):
         assert Document.objects.get(pk=document.id).state == State.CANCELLED
-        with pytest.raises(Refused):
-            ledger.retry(document.id)
+        assert ledger.retry_all([document.id]) == []
         assert ledger.begin(document.id) is None
         assert jobs.queue_unfinished() == 0
     page = client_editor.post(address(f"documents/{document.id}/restore/"), {"from": "trash"}, follow=True).content.decode()
@@ -193,6 +192,39 @@ def test_a_restricted_collection_s_trash_is_for_those_who_see_it(
     client_editor.post(address("documents/trash/empty/"))
     with workspace(workspace_a):
         assert Document.objects.filter(pk=secret.id).exists()
+
+
+def test_what_is_taken_out_before_its_turn_comes_is_not_erased(
+    client_editor: Client, address: Address, workspace_a: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody restores it while the keys' fingerprints are fetched, which may take long."""
+    with workspace(workspace_a):
+        kept, _ = (DocumentFactory(trashed_at=timezone.now() - timedelta(days=1)) for _ in range(2))
+    fingerprints = receipts.key_fingerprints
+
+    def meanwhile(tenant: Any) -> Any:
+        trash.restore([kept.id])
+        return fingerprints(tenant)
+
+    monkeypatch.setattr(receipts, "key_fingerprints", meanwhile)
+    page = client_editor.post(address("documents/trash/empty/"), follow=True).content.decode()
+    assert "1 document erased." in page
+    page = client_editor.post(address(f"documents/{kept.id}/erase/"), follow=True)
+    assert page.status_code == 404
+    with workspace(workspace_a):
+        assert list(Document.objects.values_list("id", flat=True)) == [kept.id]
+
+
+def test_only_what_somebody_was_told_of_is_erased(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        DocumentFactory(trashed_at=timezone.now())
+    page = client_editor.get(address("documents/trash/empty/")).content.decode()
+    seen = re.findall(r'name="seen" value="([^"]+)"', page)
+    with workspace(workspace_a):
+        later = DocumentFactory(trashed_at=timezone.now())
+    client_editor.post(address("documents/trash/empty/"), {"seen": html.unescape(seen[0])})
+    with workspace(workspace_a):
+        assert Document.objects.get().pk == later.pk
 
 
 @pytest.mark.usefixtures("in_workspace_a")
