@@ -90,7 +90,7 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
     collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
     there = collection.documents.filter(trashed_at=None)
     if request.method == "POST" and request.POST.get("only") == "trash":
-        moved = trash.trash(there.values_list("id", flat=True), request.user.pk)
+        moved = sum(trash.trash(batch, request.user.pk) for batch in erasing.batches(there.values_list("id", flat=True)))
         messages.success(
             request, f"{counted(moved, 'document')} of “{collection.name}” moved to the trash. The collection stays."
         )

@@ -1,12 +1,14 @@
 """The background jobs of documents, and what brings back the ones that were lost. Holds no logic of its own."""
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from uuid import UUID
 
+from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import access, erasing, ingestion, queueing, quotas, storage, trash
+from documents import access, erasing, ingestion, ledger, queueing, quotas, storage, trash
 from documents.models import Document
 from tenants import jobs
 from tenants.errors import Refused
@@ -60,6 +62,27 @@ def queue_unfinished(*, ended: UUID | None = None) -> int:
     for document_id in lost:
         enqueue_ingest(document_id)
     return len(lost)
+
+
+def retry(document_ids: Collection[UUID]) -> int:
+    """Begin again with those of them that can be, as the ledger says; how many there were."""
+    retried = ledger.retry_all(document_ids)
+    if retried:
+        begin_again(retried)
+    return len(retried)
+
+
+def cancel(document_ids: Collection[UUID]) -> int:
+    """Cancel those of them that have not ended, and let others have their place in the queue; how many there were."""
+    cancelled = ledger.cancel_all(document_ids)
+    queue_unfinished()
+    return cancelled
+
+
+def begin_again(document_ids: Collection[UUID]) -> None:
+    """Of documents that are queued again: they are a batch of their own, unless one is under way."""
+    queueing.began(document_ids, timezone.now())
+    queue_unfinished()
 
 
 def sweep() -> None:

@@ -159,14 +159,9 @@ def fail(document_id: UUID, reason: Reason, detail: str = "", format_name: str =
         _fail(document, reason, detail)
 
 
-def cancel(document_id: UUID) -> bool:
-    """Stop and forget what was done so far; the file is kept. False when it had ended before."""
-    return bool(cancel_all([document_id]))
-
-
 @transaction.atomic
 def cancel_all(document_ids: Iterable[UUID]) -> int:
-    """Cancel those of them that have not ended; how many there were."""
+    """Stop those of them that have not ended and forget what was done so far; files are kept. How many there were."""
     return _note(Event.CANCELLED, stop_all(document_ids))
 
 
@@ -182,15 +177,9 @@ def stop_all(document_ids: Iterable[UUID]) -> list[UUID]:
     return found
 
 
-def retry(document_id: UUID) -> None:
-    """Queue again what failed or was cancelled; it continues with the stage that failed. Raises Refused."""
-    if not retry_all([document_id]):
-        raise Refused("Only a document that failed for a passing reason, or was cancelled, can be retried.")
-
-
 @transaction.atomic
-def retry_all(document_ids: Iterable[UUID]) -> int:
-    """Queue again those of them that can be; how many there were."""
+def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
+    """Queue again those of them that can be, and return them. They continue with the stage that failed."""
     again = Q(state=State.CANCELLED) | Q(state=State.FAILED, reason__in=RETRYABLE)
     found = _locked_all(document_ids, again, trashed_at=None)
     write = Document._meta.get_field("detail").writer()
@@ -202,7 +191,8 @@ def retry_all(document_ids: Iterable[UUID]) -> int:
         )
     fresh = {"reason": "", "attempts": 0, "retries": 0, "started_at": None, "finished_at": None}
     _enter_all(found, State.QUEUED, **fresh)
-    return _note(Event.RETRIED, found)
+    _note(Event.RETRIED, found)
+    return found
 
 
 def tally(extraction: Extraction) -> dict[str, int]:
@@ -297,4 +287,6 @@ def _unread(extraction: Extraction) -> str:
         return ""
     numbers = ", ".join(map(str, failed[:20])) + (" and more" if len(failed) > 20 else "")
     said = f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
-    return f"{said} {SENTENCES[extraction.why][0]}" if extraction.why is Reason.NO_OCR else said
+    if extraction.why is None:
+        return said
+    return f"{said} {SENTENCES[extraction.why][0]} Once that has changed, upload the file again to have them read."

@@ -257,7 +257,7 @@ class Stage(models.Model):
         """What became of the pages: "12 read, 1 without text"."""
         became = {
             "read": self.pages_extracted,
-            "recognized in pictures": self.pages_ocr,
+            "recognised in pictures": self.pages_ocr,
             "without text": self.pages_empty,
             "could not be read": self.pages_failed,
         }

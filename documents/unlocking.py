@@ -9,9 +9,8 @@ import logging
 from threading import BoundedSemaphore
 
 from django.conf import settings
-from django.utils import timezone
 
-from documents import jobs, ledger, queueing, storage
+from documents import jobs, ledger, storage
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document
 from documents.reasons import SENTENCES, Reason, Unreadable
@@ -57,5 +56,4 @@ def unlock(document: Document, password: str) -> None:
         box.close()
         _place.release()
     ledger.unlocked(document.id, extraction)
-    queueing.began([document.id], timezone.now())
-    jobs.queue_unfinished()
+    jobs.begin_again([document.id])

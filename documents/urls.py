@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from documents import collection_views, export_views, field_views, trash_views, unlock_views, views
+from documents import collection_views, export_views, field_views, trash_views, unlock_views, upload_views, views
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -10,7 +10,7 @@ urlpatterns = [
     path("documents/act/", views.documents_act, name="documents-act"),
     path("documents/pause/", views.queue_pause, name="queue-pause"),
     path("documents/resume/", views.queue_resume, name="queue-resume"),
-    path("documents/upload/", views.document_upload, name="document-upload"),
+    path("documents/upload/", upload_views.document_upload, name="document-upload"),
     path("documents/<uuid:document_id>/", views.document, name="document"),
     path("documents/<uuid:document_id>/status/", views.document_status, name="document-status"),
     path("documents/<uuid:document_id>/download/", views.document_download, name="document-download"),

@@ -1,6 +1,5 @@
 """The screens of documents. They translate between requests and the verbs of this app, and hold no logic of their own."""
 
-import errno
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -8,46 +7,29 @@ from itertools import chain
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
-from django.http.multipartparser import MultiPartParserError
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header
-from django.views.decorators.csrf import csrf_exempt, csrf_protect
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, jobs, ledger, pictures, queueing, quotas, ranges, sidecar, storage, trash
+from documents import access, erasing, jobs, pictures, queueing, ranges, storage, trash, upload_views
 from documents.access import visible_documents
-from documents.describing import Invalid, described
+from documents.describing import described
 from documents.forms import FilterForm, UploadForm
-from documents.models import Collection, Document
+from documents.models import Document
 from documents.reading import PageView, read_page
-from documents.reasons import READABLE, RETRYABLE, SENTENCES, Reason
-from documents.receiving import receive
-from documents.uploads import (
-    SIDECAR_BYTES,
-    EncryptingUploadHandler,
-    ReceivedFile,
-    ReceivedSidecar,
-    RefusedFile,
-    SidecarHandler,
-    least_size,
-    size_limit,
-)
-from tenants.answers import as_json, wants_json
+from documents.reasons import RETRYABLE, SENTENCES, Reason
 from tenants.audit.events import Event
 from tenants.audit.recording import record
 from tenants.ciphers import Tampered
-from tenants.errors import Refused
 from tenants.limits import limited
 from tenants.models import Person
 from tenants.permissions import requires
@@ -55,11 +37,6 @@ from tenants.requests import WorkspaceRequest
 from tenants.wording import counted
 
 PER_PAGE = 50
-AT_ONCE = 5000  # documents of a statement; PostgreSQL takes at most 65,535 parameters
-CANNOT_BE_READ = (
-    "The upload arrived incomplete, or a file has too long a name. Nothing was kept. Shorten long names, then upload again."
-)
-NO_ROOM = "There is no room left for files. Nothing was kept. Tell your administrator."
 
 # ---------------------------------------------------------------- the list
 
@@ -70,7 +47,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
     collections = access.visible_by_name(request.membership)
     shown = _list(request, collections)
     if request.membership.can_upload:
-        shown |= _upload_area(UploadForm(membership=request.membership, names=collections))
+        shown |= upload_views.area(UploadForm(membership=request.membership, names=collections))
         shown["disk_left"] = storage.left() if storage.is_nearly_full() else None
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
@@ -149,20 +126,22 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
     visible, query = visible_documents(request.membership), QueryDict(request.POST.get("query", ""))
     if request.POST.get("which") == "all":
         form = FilterForm(query, collections=access.visible_by_name(request.membership))
+        if not form.is_valid():  # it would widen to everything
+            messages.error(request, "What the list was filtered by is not there any more. Nothing was changed. Choose again.")
+            return redirect("documents")
         found = visible.filter(**form.chosen())
     else:
         found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
     ids = list(found.values_list("id", flat=True))
-    batches = [ids[at : at + AT_ONCE] for at in range(0, len(ids), AT_ONCE)]
+    batches = list(erasing.batches(ids))
     match request.POST.get("do"):
         case _ if not ids:
             messages.error(request, "No document was chosen. Tick some in the list first.")
         case "retry":
-            retried = sum(map(_retry, batches))
+            retried = sum(map(jobs.retry, batches))
             _say(request, retried, "queued again", "None of these failed for a passing reason, or was cancelled.")
         case "cancel":
-            _say(request, sum(map(ledger.cancel_all, batches)), "cancelled", "None of these is in progress.")
-            jobs.queue_unfinished()
+            _say(request, sum(map(jobs.cancel, batches)), "cancelled", "None of these is in progress.")
         case "trash":
             trashed = sum(trash.trash(batch, request.user.pk) for batch in batches)
             _say(request, trashed, "moved to the trash", "These are in the trash already.")
@@ -183,13 +162,6 @@ def _say(request: WorkspaceRequest, number: int, done: str, none: str) -> None:
         messages.info(request, f"Nothing changed. {none}")
 
 
-def _retry(ids: list[UUID]) -> int:
-    if retried := ledger.retry_all(ids):
-        queueing.began(ids, timezone.now())
-        jobs.queue_unfinished()
-    return retried
-
-
 @require_POST
 @requires("upload")
 def queue_pause(request: WorkspaceRequest) -> HttpResponse:
@@ -203,154 +175,6 @@ def queue_resume(request: WorkspaceRequest) -> HttpResponse:
     queueing.resume()
     jobs.queue_unfinished()
     return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
-
-
-def _upload_area(form: UploadForm) -> dict[str, object]:
-    return {
-        "upload_form": form,
-        "quota_bars": [bar for bar in quotas.bars() if bar.is_tight],
-        "readable": READABLE,
-        "size_limit": size_limit(),
-        "max_bytes": settings.MAX_UPLOAD_BYTES,
-    }
-
-
-# ---------------------------------------------------------------- uploading
-
-
-@csrf_exempt  # the check reads the body: it is made inside, once the handler that encrypts is in place
-@require_http_methods(["GET", "POST"])
-@requires("upload")
-@limited("upload")
-def document_upload(request: WorkspaceRequest) -> HttpResponseBase:
-    held = quotas.held()
-    if request.method == "POST" and (refusal := held.refusal(1, least_size(request))):  # before a byte of it is read
-        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", refusal)])
-    if request.method == "POST" and not storage.has_room(least_size(request)):
-        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
-    handler = EncryptingUploadHandler(request, held)
-    along = SidecarHandler(request)
-    request.upload_handlers = [along, handler]
-    try:
-        return _upload(request, handler, along)
-    except MultiPartParserError:  # Django reads 1,024 bytes about a file: a name of 350 Chinese characters is too much
-        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", CANNOT_BE_READ)])
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _refused(request, UploadForm(membership=request.membership), [RefusedFile("", NO_ROOM)], status=507)
-    finally:
-        handler.clean_up()
-
-
-@csrf_protect
-def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler, along: SidecarHandler) -> HttpResponse:
-    if request.method == "GET":
-        chosen = {"collection": request.GET.get("collection", "")}
-        return _upload_page(request, UploadForm(membership=request.membership, initial=chosen), [])
-    form = UploadForm(request.POST, membership=request.membership)
-    received: list[ReceivedFile] = request.FILES.getlist("files")  # type: ignore[assignment]  # our handler's own class
-    if not form.is_valid():
-        return _refused(request, form, [RefusedFile("", " ".join(map(str, form.errors["collection"])))])
-    try:
-        values = form.metadata().values()
-    except Invalid as invalid:
-        return _refused(
-            request, form, [RefusedFile("", f"{name}: {said}") for name, said in invalid.errors.items()], invalid=invalid
-        )
-    if not received:
-        missing = RefusedFile("", "No file arrived. Choose at least one file, then upload again.")
-        return _refused(request, form, handler.refused or [missing])
-    try:
-        collection = form.target()
-        lines = _values_by_name(request, collection, along)
-    except sidecar.BadSidecar as bad:
-        refused = [RefusedFile("", f"In the CSV file: {mistake}") for mistake in bad.mistakes]
-        return _refused(
-            request, form, refused, heading="Nothing was uploaded: correct the CSV file, then choose the files again"
-        )
-    except Refused as reason:
-        return _refused(request, form, [RefusedFile("", str(reason))])
-    added, refused = [], handler.refused
-    for file in received:
-        try:
-            with handler.keeping(file.stored):
-                added.append(
-                    receive(
-                        file.stored,
-                        file.name,
-                        collection,
-                        created_by_id=request.user.pk,
-                        values=values | lines.get(sidecar.file_name(file.name), {}),
-                    )
-                )
-        except Refused as reason:
-            refused.append(RefusedFile(file.name, str(reason)))
-    if not added:
-        return _refused(request, form, refused)
-    if wants_json(request):
-        return _upload_answer(added, refused)
-    if refused:
-        return _upload_page(request, form, refused, added=len(added), status=422)
-    messages.success(request, f"{counted(len(added), 'file')} uploaded to “{collection.name}”.")
-    return redirect("documents")
-
-
-def _values_by_name(request: WorkspaceRequest, collection: Collection, along: SidecarHandler) -> dict[str, dict[UUID, str]]:
-    """What the CSV file that came along says of files, by their names. Raises BadSidecar."""
-    if along.too_large:
-        raise sidecar.BadSidecar(
-            [f"It is larger than {SIDECAR_BYTES // 1_000_000} MB. Describe by CSV after the upload instead."]
-        )
-    received: list[ReceivedSidecar] = request.FILES.getlist(SidecarHandler.FIELD)  # type: ignore[assignment]
-    return sidecar.of_files(collection, received[0].content) if received else {}
-
-
-def _refused(
-    request: WorkspaceRequest,
-    form: UploadForm,
-    refused: list[RefusedFile],
-    status: int = 422,
-    invalid: Invalid | None = None,
-    heading: str = "",
-) -> HttpResponse:
-    """`invalid`: the metadata typed with the files; `heading`: what it all is about, where it is no file in particular."""
-    if wants_json(request):
-        return _upload_answer([], refused, status)
-    if invalid:
-        heading = "Nothing was uploaded: correct the metadata, then choose the files again"
-    return _upload_page(request, form, refused, status=status, invalid=invalid, heading=heading)
-
-
-def _upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
-    documents = [
-        {
-            "id": str(document.id),
-            "url": reverse("document", args=[document.id]),
-            "name": document.file_name,
-            "state": document.state,
-        }
-        for document in added
-    ]
-    return as_json([(file.name, file.message) for file in refused], status, documents=documents)
-
-
-def _upload_page(
-    request: WorkspaceRequest,
-    form: UploadForm,
-    refused: list[RefusedFile],
-    *,
-    added: int = 0,
-    status: int = 200,
-    invalid: Invalid | None = None,
-    heading: str = "",
-) -> HttpResponse:
-    metadata = form.metadata()
-    if invalid:
-        metadata.refuse(invalid)
-    shown = {"refused": refused, "added": added, "metadata": metadata, "heading": heading, **_upload_area(form)}
-    shown["upload_to"] = form.names.get(str(form["collection"].value()), "")
-    return render(request, "documents/upload.html", shown, status=status)
 
 
 # ---------------------------------------------------------------- one document
@@ -481,7 +305,7 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
 @requires("upload")
 def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     get_object_or_404(visible_documents(request.membership), pk=document_id)
-    if not _retry([document_id]):
+    if not jobs.retry([document_id]):
         messages.error(request, "Only a document that failed for a passing reason, or was cancelled, can be retried.")
     return _back(request, document_id)
 
@@ -490,9 +314,8 @@ def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
 @requires("upload")
 def document_cancel(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     get_object_or_404(visible_documents(request.membership), pk=document_id)
-    if not ledger.cancel(document_id):
+    if not jobs.cancel([document_id]):
         messages.info(request, "The document had ended before it could be cancelled.")
-    jobs.queue_unfinished()
     return _back(request, document_id)
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.paginator import Paginator
@@ -11,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from documents import ledger, queueing, storage
-from documents.models import Document
+from documents.models import Document, Queue
 from documents.reasons import Reason
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
@@ -83,7 +84,7 @@ def test_rows_are_asked_for_only_while_something_is_unfinished(
     assert "every 10s" in client_viewer.get(address("documents/rows/")).content.decode()
     with workspace(workspace_a):
         queueing.resume()
-        ledger.cancel(documents[2].id)
+        ledger.cancel_all([documents[2].id])
     ended = client_viewer.get(address("documents/rows/"))
     assert ended.status_code == 286
     assert 'hx-trigger="documents-changed from:body"' in ended.content.decode()
@@ -206,6 +207,30 @@ def states(workspace_a: Any, documents: list[Document]) -> list[str]:
     return [found[document.id] for document in documents]
 
 
+def test_a_filter_that_is_not_there_any_more_widens_nothing(
+    client_editor: Client, address: Address, failed: list[Document], workspace_a: Any
+) -> None:
+    before = states(workspace_a, failed)
+    sent = {"which": "all", "do": "trash", "query": f"collection={uuid4()}"}
+    page = client_editor.post(address("documents/act/"), sent, follow=True).content.decode()
+    assert "Nothing was changed. Choose again." in page
+    assert states(workspace_a, failed) == before
+    with workspace(workspace_a):
+        assert not Document.objects.filter(trashed_at__isnull=False).exists()
+
+
+def test_one_that_is_retried_does_not_begin_the_batch_anew(
+    client_editor: Client, address: Address, failed: list[Document], workspace_a: Any
+) -> None:
+    began = timezone.now() - timedelta(minutes=3)
+    with workspace(workspace_a):
+        DocumentFactory(created_at=began, state=Document.State.EMBEDDING)
+        Queue.objects.create(id=1, began_at=began)
+    client_editor.post(address("documents/act/"), {"which": "all", "do": "retry", "query": ""})
+    with workspace(workspace_a):
+        assert Queue.objects.get().began_at == began
+
+
 def test_what_failed_is_grouped_by_reason(client_editor: Client, address: Address, failed: list[Document]) -> None:
     page = client_editor.get(address("documents/"))
     assert [(group.documents, group.can_be_retried) for group in page.context["failures"]] == [(2, True), (1, False)]
@@ -308,7 +333,7 @@ def test_a_batch_is_what_came_since_the_queue_was_empty() -> None:
     ledger.cancel_all([late.id, *(document.id for document in others)])
     batch = queueing.batch(everything)
     assert (batch.done, batch.total, batch.cancelled, batch.is_recent) == (9, 9, 5, True)
-    ledger.retry(late.id)
+    ledger.retry_all([late.id])
     queueing.began([late.id], timezone.now())
     assert (queueing.batch(everything).done, queueing.batch(everything).total) == (0, 1), "the queue was empty: a new batch"
 

@@ -265,13 +265,13 @@ def test_cut_off_three_times_at_the_same_place_it_fails(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("stage", ["extracted", "planned", "embed 1", "embed 3", "finish"])
 def test_cancelled_while_running_it_ends_quietly(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     document = DocumentFactory(content=LONG.encode())
-    interfere(stage, lambda: ledger.cancel(document.id), monkeypatch)
+    interfere(stage, lambda: ledger.cancel_all([document.id]), monkeypatch)
     ingestion.ingest(document.id)
     assert now(document).state == State.CANCELLED
     assert not Chunk.objects.filter(document_id=document.id).exists()
     assert not Page.objects.filter(document=document).exists()
     monkeypatch.undo()
-    ledger.retry(document.id)
+    ledger.retry_all([document.id])
     ingestion.ingest(document.id)
     assert_complete(document)
 

@@ -133,7 +133,7 @@ def worked_on(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         if document_id in done or not Document.objects.filter(pk=document_id, state__in=Document.UNFINISHED).exists():
             return True
         done.append(document_id)
-        return ledger.cancel(document_id)
+        return ledger.cancel_all([document_id])
 
     monkeypatch.setattr(ingestion, "ingest", ingest)
     return done
@@ -206,7 +206,7 @@ def test_paused_nothing_is_begun_and_resumed_all_is_done(
     assert run_jobs() == 2, "what is in the queue already"
     with workspace(workspace_a):
         assert set(Document.objects.values_list("state", "attempts")) == {(State.QUEUED, 0)}
-        ledger.cancel(first.id)
+        ledger.cancel_all([first.id])
         assert queueing.resume()
         assert not queueing.resume()
         assert jobs.queue_unfinished() == 2

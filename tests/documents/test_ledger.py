@@ -55,14 +55,14 @@ def test_the_states_of_a_good_document() -> None:
 def test_what_has_ended_is_not_begun_again(state: State) -> None:
     document = DocumentFactory(state=state, reason="damaged" if state == State.FAILED else "")
     assert ledger.begin(document.id) is None
-    assert not ledger.cancel(document.id)
+    assert not ledger.cancel_all([document.id])
     ledger.fail(document.id, Reason.TIMEOUT)
     assert now(document).state == state
 
 
 def test_what_is_gone_is_not_begun() -> None:
     assert ledger.begin(uuid4()) is None
-    assert not ledger.cancel(uuid4())
+    assert not ledger.cancel_all([uuid4()])
     ledger.fail(uuid4(), Reason.TIMEOUT)
 
 
@@ -98,7 +98,7 @@ def test_progress_forgives_interruptions() -> None:
 def test_cancelling_forgets_what_was_done() -> None:
     document = started()
     ledger.extracted(document.id, TEXT)
-    assert ledger.cancel(document.id)
+    assert ledger.cancel_all([document.id])
     assert (now(document).state, now(document).pages) == (State.CANCELLED, 0)
     assert not Page.objects.filter(document=document).exists()
     for step in (
@@ -117,7 +117,7 @@ def test_a_failed_document_has_its_reason_and_can_be_retried() -> None:
     ledger.fail(document.id, Reason.TIMEOUT, "Reference 1234.")
     assert (now(document).reason, now(document).detail) == ("timeout", "Reference 1234.")
     assert now(document).what_happened
-    ledger.retry(document.id)
+    ledger.retry_all([document.id])
     retried = now(document)
     assert (retried.state, retried.reason, retried.detail, retried.attempts) == (State.QUEUED, "", "", 0)
 
@@ -125,14 +125,15 @@ def test_a_failed_document_has_its_reason_and_can_be_retried() -> None:
 @pytest.mark.parametrize("reason", sorted(set(Reason) - RETRYABLE))
 def test_a_file_that_cannot_be_read_is_not_retried(reason: Reason) -> None:
     document = DocumentFactory(state=State.FAILED, reason=reason)
-    with pytest.raises(Refused):
-        ledger.retry(document.id)
+    assert ledger.retry_all([document.id]) == []
+    assert now(document).state == State.FAILED
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.READY])
 def test_what_has_not_ended_badly_is_not_retried(state: State) -> None:
-    with pytest.raises(Refused):
-        ledger.retry(DocumentFactory(state=state).id)
+    document = DocumentFactory(state=state)
+    assert ledger.retry_all([document.id]) == []
+    assert now(document).state == state
 
 
 @pytest.mark.parametrize("reason", sorted(HEALS))
@@ -152,7 +153,7 @@ def test_what_can_heal_is_tried_again_by_itself_a_few_times(reason: Reason) -> N
         assert (begun.state, begun.retry_at) == (State.EXTRACTING, None)
     ledger.fail(document.id, reason, "Reference 1.")
     assert (now(document).state, now(document).reason, now(document).detail) == (State.FAILED, reason, "Reference 1.")
-    ledger.retry(document.id)
+    ledger.retry_all([document.id])
     assert (now(document).retries, now(document).retry_at) == (0, None)
 
 
@@ -166,7 +167,7 @@ def test_what_cannot_heal_fails_at_once(reason: Reason) -> None:
 def test_what_waits_for_its_time_can_be_cancelled() -> None:
     document = started()
     ledger.fail(document.id, Reason.OUTAGE)
-    assert ledger.cancel(document.id)
+    assert ledger.cancel_all([document.id])
     assert (now(document).state, now(document).retry_at) == (State.CANCELLED, None)
 
 
@@ -175,7 +176,7 @@ def test_many_are_retried_or_cancelled_at_once() -> None:
     failed = [DocumentFactory(state=State.FAILED, reason=reason, detail="x") for reason in ("timeout", "internal", "encrypted")]
     other = [DocumentFactory(state=state) for state in (State.READY, State.CANCELLED, State.QUEUED)]
     everything = [document.id for document in (*failed, *other)]
-    assert ledger.retry_all(everything) == 3
+    assert len(ledger.retry_all(everything)) == 3
     assert [now(document).state for document in (*failed, *other)] == [
         "queued",
         "queued",
@@ -234,13 +235,13 @@ def test_each_run_of_a_stage_is_written_down() -> None:
     ]
     _, read, embedded = Stage.objects.filter(document=document)
     assert (read.pages, read.pages_extracted, read.pages_ocr, read.pages_empty, read.pages_failed) == (4, 1, 1, 1, 1)
-    assert read.pages_in_words == "1 read, 1 recognized in pictures, 1 without text, 1 could not be read"
+    assert read.pages_in_words == "1 read, 1 recognised in pictures, 1 without text, 1 could not be read"
     assert (embedded.passages, embedded.reason, bool(embedded.what_happened)) == (2, "internal", True)
     assert read.worker
     assert read.ended_at >= read.started_at
-    ledger.retry(document.id)
+    ledger.retry_all([document.id])
     ledger.begin(document.id)
-    ledger.cancel(document.id)
+    ledger.cancel_all([document.id])
     assert stages(document)[-1] == ("embed", 2, "cancelled")
 
 
@@ -271,8 +272,8 @@ def test_whatever_is_done_in_whatever_order_the_ledger_adds_up(steps: list[str])
         "finish": lambda: ledger.finish(document.id),
         "fail": lambda: ledger.fail(document.id, Reason.TIMEOUT),
         "wait": lambda: ledger.fail(document.id, Reason.OUTAGE),
-        "cancel": lambda: ledger.cancel(document.id),
-        "retry": lambda: ledger.retry(document.id),
+        "cancel": lambda: ledger.cancel_all([document.id]),
+        "retry": lambda: ledger.retry_all([document.id]),
     }
     for step in steps:
         try:

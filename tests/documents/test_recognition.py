@@ -229,7 +229,7 @@ def test_a_cancelled_document_is_recognised_no_further(
         def looked(document_id: Any, real: Any = ledger.still_working) -> None:
             seen.append(document_id)
             if len(seen) == 2:
-                ledger.cancel(document_id)
+                ledger.cancel_all([document_id])
             real(document_id)
 
         monkeypatch.setattr(ledger, "still_working", looked)

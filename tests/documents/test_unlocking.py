@@ -139,8 +139,8 @@ def test_what_was_opened_in_the_meantime_is_not_opened_again(locked: Document, w
 def test_cancelled_it_asks_again(locked: Document, workspace_a: Any) -> None:
     with workspace(workspace_a):
         unlocking.unlock(locked, files.PASSWORD)
-        assert ledger.cancel(locked.id)
-        ledger.retry(locked.id)
+        assert ledger.cancel_all([locked.id])
+        ledger.retry_all([locked.id])
         ingestion.ingest(locked.id)
         again = Document.objects.get(pk=locked.pk)
         assert (again.reason, again.is_locked) == (Reason.ENCRYPTED, True)
