@@ -12,6 +12,7 @@ Left out: what is in the trash, canaries, and searches, which are their members'
 import io
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -60,15 +61,15 @@ class _Paths:
     """Paths in the archive, each once, for file systems that take upper and lower case for the same too."""
 
     def __init__(self) -> None:
-        self._taken: set[str] = set()
+        self._used: Counter[str] = Counter()
 
     def free(self, folder: str, wanted: str) -> str:
         path = PurePosixPath(folder, wanted)
-        found, number = str(path), 1
-        while found.casefold() in self._taken:
-            number += 1
-            found = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-        self._taken.add(found.casefold())
+        found = str(path)
+        while number := self._used[found.casefold()]:  # how often it was wanted: many scanners call every file the same
+            self._used[found.casefold()] += 1
+            found = str(path.with_name(f"{path.stem} ({number + 1}){path.suffix}"))
+        self._used[found.casefold()] += 1
         return found
 
 
@@ -95,7 +96,7 @@ def archive() -> Iterator[bytes]:
                 if not (yield from _file(made, out, document, path)):
                     missing.append(path)
                 known.append(line(_known(collection, document, path)))
-                if values := {value.field_id: value.value for value in document.values.all()}:
+                if path in made.NameToInfo and (values := {value.field_id: value.value for value in document.values.all()}):
                     rows.append([path.removeprefix(f"{folder}/"), *(values.get(pk, "") for pk in names)])
             if len(rows) > 1:
                 _text(made, paths.free("metadata", f"{_part(collection.name)}.csv"), as_csv(rows))

@@ -16,6 +16,7 @@ from documents.receiving import collection_named, collection_open_to, receive
 from documents.storage import StoredFile
 from documents.uploads import RefusedFile, safe_name, size_limit
 from search.sources import CorpusText
+from tenants.audit.recording import withheld
 from tenants.errors import Refused
 from tenants.models import Membership
 
@@ -76,6 +77,14 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
     return Plan(files, len(chosen.keys() & known), refused, values)
 
 
+def planned(path: Path, collection_name: str, *, patterns: Sequence[str] = (), metadata: bytes = b"") -> Plan:
+    """`plan_folder` for a collection that need not be there yet, and is not made; nor is it in the log. Raises Refused."""
+    with transaction.atomic(), withheld():  # the log is not locked while a slow disk is read
+        plan = plan_folder(path, collection_named(collection_name), patterns=patterns, metadata=metadata)
+        transaction.set_rollback(True)
+    return plan
+
+
 def import_folder(
     path: Path,
     collection_name: str,
@@ -86,9 +95,8 @@ def import_folder(
     progress: Callable[[int], None] | None = None,
 ) -> Import:
     """Queue what `plan_folder` finds. Raises Refused."""
-    with transaction.atomic():  # refused, it leaves no empty collection behind
-        collection = collection_named(collection_name)
-        plan = plan_folder(path, collection, patterns=patterns, metadata=metadata)
+    plan = planned(path, collection_name, patterns=patterns, metadata=metadata)
+    collection = collection_named(collection_name)
     done = Import(collection, already=plan.already, refused=plan.refused)
     for reference, file in plan.files.items():
         try:

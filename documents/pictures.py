@@ -10,7 +10,7 @@ would lie in Redis. One is drawn at a time, which bounds the memory: the file, a
 
 import functools
 import logging
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 from django.core.signing import BadSignature, TimestampSigner
 
@@ -30,6 +30,7 @@ OPENED_SECONDS = 12 * 3600  # for so long an opened page shows its picture
 SALT = "documents.pictures.opened"
 
 _places = BoundedSemaphore(PLACES)
+_turn = Lock()
 
 
 class NoPicture(Exception):
@@ -52,11 +53,17 @@ def draw(document: Document, number: int) -> bytes:
     if not _places.acquire(blocking=False):
         raise NoPicture("Too many pictures are being drawn just now.", is_passing=True)
     try:
-        return png.encoded(sandbox().draw(storage.read(document.id, document.stored_name), number))
+        with _turn:  # one whole file in memory
+            drawn = sandbox().draw(storage.read(document.id, document.stored_name), number)
+        return png.encoded(drawn)
     except (storage.FileMissing, Tampered):
         raise NoPicture(SENTENCES[Reason.UNREADABLE][0]) from None
     except Unreadable as unreadable:
         logger.info("no picture of page %d of %s: %s %s", number, document, unreadable.reason.value, unreadable.detail)
+        if unreadable.reason is Reason.ENCRYPTED:
+            raise NoPicture(
+                "The stored file keeps its password, so its pages have no pictures. Download it to see them."
+            ) from None
         raise NoPicture(
             "This page cannot be drawn: its file is damaged, or drawing it takes too much time or memory."
         ) from None

@@ -39,6 +39,8 @@ def receive(
         with transaction.atomic():
             if values:
                 fields.lock(collection)  # before everything else, as whoever describes a document does
+                there = set(collection.fields.values_list("id", flat=True))  # one deleted since takes its values along
+                values = {field: value for field, value in values.items() if field in there}
             document = Document.objects.create(
                 id=stored.document_id,
                 collection=collection,

@@ -170,9 +170,7 @@
       running += 1;
       say(upload, "sending", "0%");
       const body = new FormData();
-      for (const [name, value] of new FormData(form)) {
-        if (name !== input.name && (!(value instanceof File) || value.size)) body.append(name, value); // a file: metadata
-      }
+      for (const [name, value] of upload.chosen) body.append(name, value);
       body.append(input.name, upload.file, upload.file.name);
       const request = new XMLHttpRequest();
       upload.request = request;
@@ -246,6 +244,8 @@
       const started = !open().length;
       if (started) bar.value = 0;
       const rows = document.createDocumentFragment();
+      // What the form says now: what is typed while they wait is for the files that are chosen then. A file: metadata.
+      const chosen = [...new FormData(form)].filter(([name, value]) => name !== input.name && (!(value instanceof File) || value.name));
       for (const { file, path } of files) {
         if (/(^|\/)(\.DS_Store|Thumbs\.db|desktop\.ini)$/i.test(path)) continue;
         const row = element("li", "upload");
@@ -264,7 +264,7 @@
         const said = element("p", "upload-said meta bad");
         said.hidden = true;
         row.append(name, bar, status, button, said);
-        const upload = { file, path, row, name, bar, status, cancel: button, said, sent: 0, state: "waiting" };
+        const upload = { file, path, chosen, row, name, bar, status, cancel: button, said, sent: 0, state: "waiting" };
         button.addEventListener("click", () => cancel(upload));
         uploads.push(upload);
         rows.append(row);

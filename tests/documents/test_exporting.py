@@ -84,6 +84,19 @@ class TestTheArchive:
             assert len(archive.read("files/Papers/changed.bin")) < 200_000
         assert said == ["files/Papers/gone.txt", "files/Papers/changed.bin"]
 
+    def test_metadata_names_no_file_that_is_missing(self, tmp_path: Path) -> None:
+        collection = collection_named("Papers")
+        add_field(collection, "State", "keyword")
+        gone, here = put(b"x", "gone.txt"), put(b"y", "here.txt")
+        for each in (gone, here):
+            describe(each, {"State": "open"})
+        storage.remove([gone.stored_name])
+        with opened() as archive:
+            archive.extractall(tmp_path)
+        metadata = (tmp_path / "metadata" / "Papers.csv").read_bytes()
+        add_field(collection_named("Again"), "State", "keyword")
+        assert len(import_folder(tmp_path / "files" / "Papers", "Again", metadata=metadata).documents) == 1
+
     def test_it_can_be_imported_again(self, tmp_path: Path) -> None:
         collection = collection_named("Papers")
         add_field(collection, "Pages", "integer")

@@ -1,19 +1,22 @@
 """Importing a folder or the texts of another system: once each, with a word for what was not taken."""
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from django.conf import LazySettings
 from django.conf import settings as django_settings
 from django.db import DatabaseError
 
-from documents import ingestion
+from documents import describing, ingestion, storage
 from documents.fields import add_field
 from documents.importing import import_folder, import_texts
-from documents.models import Document
-from documents.receiving import collection_named
+from documents.models import Collection, Document
+from documents.receiving import collection_named, receive
 from documents.sidecar import BadSidecar
 from search.sources import CorpusText
+from tenants.audit.events import Event
+from tenants.audit.models import Entry
 from tenants.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("in_workspace_a")
@@ -70,6 +73,22 @@ def test_metadata_by_a_csv_file(folder: Path) -> None:
     import_folder(folder, "Imported", metadata="file,Pages\nsub/Gro\u0308ße.md,4\n".encode())
     found = {document.reference: [value.value for value in document.values.all()] for document in Document.objects.all()}
     assert found == {"a.txt": [], "sub/Größe.md": ["4"]}
+
+
+def test_a_refused_import_leaves_no_collection_and_no_entry(folder: Path) -> None:
+    with pytest.raises(BadSidecar):
+        import_folder(folder, "Never", metadata=b"file,No\na.txt,1\n")
+    assert not Collection.objects.filter(is_canary=False).exists()
+    assert not Entry.objects.filter(event=Event.COLLECTION_CREATED).exists()
+
+
+def test_a_field_deleted_meanwhile_takes_its_value_along(folder: Path) -> None:
+    collection = collection_named("Imported")
+    field = add_field(collection, "Pages", "integer")
+    stored = storage.store(uuid4(), [b"words"])
+    describing.delete_field(field)
+    document = receive(stored, "a.txt", collection, values={field.pk: "4"})
+    assert not document.values.exists()
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -297,16 +297,23 @@ def test_large_files_have_none(
     assert proven(client_viewer, path, document, viewer).status_code == 404
 
 
-@pytest.mark.parametrize("content", [files.pdf(["x"], encrypt=True), files.pdf(["x"])[:300], b"not a PDF any more"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (files.pdf(["x"], encrypt=True), "The stored file keeps its password"),
+        (files.pdf(["x"])[:300], "This page cannot be drawn"),
+        (b"not a PDF any more", "This page cannot be drawn"),
+    ],
+)
 def test_a_file_that_cannot_be_drawn_is_said(
-    client_viewer: Client, address: Address, viewer: Any, workspace_a: Any, content: bytes
+    client_viewer: Client, address: Address, viewer: Any, workspace_a: Any, content: bytes, said: str
 ) -> None:
     with workspace(workspace_a):
         made = DocumentFactory(content=content, format="pdf", pages=1, state=Document.State.READY)
     answer = proven(client_viewer, address(f"documents/{made.id}/"), made, viewer)
     assert answer.status_code == 404
     assert HEADING in answer.content.decode()
-    assert "This page cannot be drawn" in answer.content.decode()
+    assert said in answer.content.decode()
 
 
 def test_a_missing_file_is_said(client_viewer: Client, path: str, document: Document, workspace_a: Any) -> None:

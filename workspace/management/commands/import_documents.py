@@ -4,10 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
-
-from documents.importing import import_folder, plan_folder
-from documents.receiving import collection_named
+from documents.importing import import_folder, planned
 from documents.uploads import RefusedFile
 from tenants.context import workspace
 from tenants.errors import Refused
@@ -44,9 +41,7 @@ class Command(WorkspaceCommand):
         with workspace(self.tenant(options["workspace"])) as tenant:
             about = {"workspace": tenant.slug, "collection": name}
             if dry_run:
-                with transaction.atomic():
-                    plan = plan_folder(folder, collection_named(name), **asked)
-                    transaction.set_rollback(True)  # a collection that is not there yet is not made
+                plan = planned(folder, name, **asked)
                 return about | {"would_take": list(plan.files), "already": plan.already, "refused": _named(plan.refused)}
             done = import_folder(folder, name, progress=self._count, **asked)
             if not no_wait:
