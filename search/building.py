@@ -40,6 +40,7 @@ SEALED_BATCH = 50  # documents whose vectors are encrypted under one hold of the
 LEAST_M, MOST_M = 4, 64  # links of a passage in the graph
 LEAST_EF, MOST_EF = 16, 1000  # passages looked at to find them
 RECALL_AT_LEAST = 0.95  # of the exact ten best; below it an index is not used
+MORE_LINKS = "More links (m) or a larger ef_construction find more."
 MAX_ATTEMPTS = 3
 BUILD_MEMORY = "256MB"  # in which pgvector builds a graph; one that does not fit takes longer
 TIMEOUT_SECONDS = 6 * 3600
@@ -236,14 +237,16 @@ def resume() -> None:
     """Queue again what no worker has. A workspace below the installation's floor is brought up to it, and one that is less
     protected than its owners agreed to (an older backup was restored, or somebody wrote to the database) up to that.
     """
-    building = VectorIndex.objects.filter(state=State.BUILDING).first()
+    with transaction.atomic():
+        indexing.lock()  # who begins one agrees to it before it can be seen
+        building = VectorIndex.objects.filter(state=State.BUILDING).first()
+        live = VectorIndex.objects.get(state=State.LIVE)
+        if building is None and (wanted := indexes.agreed().wanted):  # killed between a commit and what is agreed to then
+            indexes.agree(Agreed(wanted)) if live.protection == wanted else _as_before()
     if building is not None and not in_flight(f"index-{building.id}", "default"):
         _queue(building)
     if VectorIndex.objects.filter(state=State.RETIRING).exists() and not in_flight("indexes-removed", "default"):
         _queue_removal()
-    live = VectorIndex.objects.get(state=State.LIVE)
-    if building is None and (wanted := indexes.agreed().wanted):  # killed between a commit and what is agreed to then
-        indexes.agree(Agreed(wanted)) if live.protection == wanted else _as_before()
     least = max(Protection(settings.PROTECTION_FLOOR), indexes.agreed().least, key=lambda level: level.rank)
     if building is None and Protection(live.protection).rank < least.rank:
         begin(least)
@@ -282,7 +285,7 @@ def _build(index: VectorIndex) -> None:
         _make_graph(index)
     index.recall = candidates.recall(indexes.as_live(index))
     if index.recall is not None and index.recall < RECALL_AT_LEAST:
-        _fail(index, f"It would find {index.recall:.0%} of the ten best passages. What was in use stays in use.")
+        _fail(index, f"It would find {index.recall:.1%} of the ten best passages. What was in use stays in use. {MORE_LINKS}")
         return
     with transaction.atomic():
         indexing.lock()
@@ -401,9 +404,9 @@ def _as_before() -> None:
 
 def _fail(index: VectorIndex, detail: str) -> None:
     failed = VectorIndex.objects.filter(pk=index.pk, state=State.BUILDING)
-    failed.update(state=State.RETIRING, detail=detail[:200], recall=index.recall, finished_at=timezone.now())
-    _as_before()
-    _queue_removal()
+    if failed.update(state=State.RETIRING, detail=detail[:200], recall=index.recall, finished_at=timezone.now()):
+        _as_before()
+        _queue_removal()
 
 
 # ---------------------------------------------------------------- as the operator

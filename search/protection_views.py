@@ -105,20 +105,20 @@ def _done(request: WorkspaceRequest, verb: Callable[[], object]) -> HttpResponse
 
 def _context() -> dict[str, Any]:
     known = list(VectorIndex.objects.order_by("-id")[:HISTORY_SHOWN])
-    by_state = {state: [index for index in known if index.state == state] for state in State}
-    live = VectorIndex.objects.get(state=State.LIVE)
+    by_state = {state: VectorIndex.objects.filter(state=state).order_by("-finished_at", "-id") for state in State}
+    live = by_state[State.LIVE].get()
     installed = models()
-    unfinished = [*by_state[State.BUILDING], *by_state[State.RETIRING]]
+    built, removing = by_state[State.BUILDING].first(), by_state[State.RETIRING].exists()
     return {
         "live": live,
-        "building": next(iter(by_state[State.BUILDING]), None),
-        "removing": bool(by_state[State.RETIRING]),
-        "kept": next(iter(by_state[State.STANDBY]), None),
+        "building": built,
+        "removing": removing,
+        "kept": by_state[State.STANDBY].first(),
         "failed": known[0] if known[0].detail and known[0].state in (State.FAILED, State.RETIRING) else None,
         "levels": building.levels(),
         "models": list(installed.values()),
         "is_model_missing": live.model not in installed,
         "names_models": len(installed) > 1 or any(index.model != live.model for index in known),
         "history": known,
-        "polls": bool(unfinished),
+        "polls": bool(built or removing),
     }

@@ -71,6 +71,20 @@ def workspace_at(slug: str) -> Tenant:
     raise Refused(f"There is no workspace {slug}. `list_workspaces` names them.")
 
 
+def open_workspace_at(slug: str) -> Tenant:
+    """The workspace at an address, if work in it may go on. Raises Refused."""
+    found = workspace_at(slug)
+    if found.status != Tenant.Status.ACTIVE:
+        raise Refused(f"The workspace {slug} is {found.get_status_display()}.")
+    if is_frozen(found.pk):
+        raise Refused(f"The keys of the workspace {slug} are frozen: owners have to unfreeze them first.")
+    if is_behind(found.schema_version):
+        raise Refused(f"The workspace {slug} waits for its upgrade: run `upgrade_workspaces` first.")
+    if erasures.is_behind(found):
+        raise Refused(f"The workspace {slug} holds what was erased, from an older backup: run `apply_erasures` first.")
+    return found
+
+
 class WorkspaceCommand(Command):
     """A command about one workspace, named by `--workspace`; without it, the only one there is."""
 
@@ -89,16 +103,7 @@ class WorkspaceCommand(Command):
         connection.set_schema_to_public()
         active = Tenant.objects.filter(status=Tenant.Status.ACTIVE)
         if slug:
-            found = workspace_at(slug)
-            if found.status != Tenant.Status.ACTIVE:
-                raise Refused(f"The workspace {slug} is {found.get_status_display()}.")
-            if is_frozen(found.pk):
-                raise Refused(f"The keys of the workspace {slug} are frozen: owners have to unfreeze them first.")
-            if is_behind(found.schema_version):
-                raise Refused(f"The workspace {slug} waits for its upgrade: run `upgrade_workspaces` first.")
-            if erasures.is_behind(found):
-                raise Refused(f"The workspace {slug} holds what was erased, from an older backup: run `apply_erasures` first.")
-            return found
+            return open_workspace_at(slug)
         match list(active[:2]):
             case [only]:
                 return only

@@ -106,7 +106,7 @@ def test_a_workspace_of_which_one_sees_nothing_looks_empty(
     store(["The merger is announced."], collection=create_collection("Board papers", restricted=True))
     client = client_of("viewer")
     for html in (do(client, "get", ""), do(client, "post", "", {"q": "merger"})):
-        assert "no document of this workspace is ready" in html.content.decode()
+        assert "no document that you may see is ready" in html.content.decode()
 
 
 def test_a_filter_by_a_hidden_collection_is_one_that_does_not_exist(

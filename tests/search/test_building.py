@@ -332,11 +332,13 @@ def test_search_never_fails_while_levels_change(workspace_a: Tenant, handbook: d
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for level in ("open", "sealed", "open", "cloaked"):
-        change(level)
-    over.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for level in ("open", "sealed", "open", "cloaked"):
+            change(level)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
     assert wrong == []
 
 

@@ -151,5 +151,5 @@ def test_who_sees_no_document_any_more_can_still_clear_it(do: Do, viewer: Any, h
     collection.restricted = True
     collection.save()
     page = do("get", "").content.decode()
-    assert "no document of this workspace is ready" in page
+    assert "no document that you may see is ready" in page
     assert "Clear history" in page

@@ -12,9 +12,12 @@ from django.test import Client
 from search import building, indexes
 from search.embeddings import MODEL_NAME
 from search.models import StoredCloak, VectorIndex
+from tenants import lifecycle
 from tenants.audit.events import Event
-from tenants.context import workspace
+from tenants.audit.models import Entry
+from tenants.context import public_context, workspace
 from tests.search.conftest import search, store
+from workspace import index_command
 
 pytestmark = [pytest.mark.django_db(transaction=True, databases=["default", "operator"]), pytest.mark.usefixtures("graphs")]
 
@@ -95,6 +98,7 @@ def test_the_command_changes_the_level_and_says_what_came_of_it(workspace_a: Any
         "index": 2,
         "state": "live",
         "recall": None,
+        "removing": False,
     }
     assert level(workspace_a) == "sealed"
     with pytest.raises(CommandError, match="sealed already"):
@@ -169,7 +173,8 @@ def test_the_command_rebuilds_the_index_and_says_what_came_of_it(workspace_a: An
         call_command("rebuild_index", "alpha", *asked, "--json", stdout=out)
         return dict(json.loads(out.getvalue()))
 
-    expected = {"workspace": "alpha", "level": "cloaked", "model": MODEL_NAME, "index": 2, "state": "live", "recall": 1.0}
+    about = {"workspace": "alpha", "level": "cloaked", "model": MODEL_NAME, "recall": 1.0}
+    expected = {**about, "index": 2, "state": "live", "removing": False}
     assert rebuild("--metric", "l2", "--m", "24", "--ef-construction", "100") == expected
     assert rebuild("--new-disguise") == {**expected, "index": 3}
     with workspace(workspace_a):
@@ -181,6 +186,31 @@ def test_the_command_rebuilds_the_index_and_says_what_came_of_it(workspace_a: An
             rebuild(*asked)
     with pytest.raises(CommandError, match="48 or more"):
         rebuild("--ef-construction", "40")
+    with workspace(workspace_a):
+        assert {entry.details["about"]["command"] for entry in Entry.objects.filter(event="access.command")} == {
+            "rebuild_index"
+        }
+    with public_context():
+        lifecycle.suspend(workspace_a, reason="Unpaid")
+    try:
+        with pytest.raises(CommandError, match="is suspended"):
+            rebuild("--m", "8")
+    finally:
+        with public_context():
+            lifecycle.resume(workspace_a)
+
+
+def test_the_command_waits_for_a_worker_that_was_quicker(
+    workspace_a: Any, model_dir: Any, monkeypatch: pytest.MonkeyPatch, run_jobs: Any
+):
+    with workspace(workspace_a):
+        store(["The cellar is flooded."])
+    build = building.work
+    monkeypatch.setattr(building, "work", lambda index_id: None)  # another has it
+    monkeypatch.setattr(index_command.time, "sleep", lambda seconds: build(VectorIndex.objects.get(state="building").id))
+    out = StringIO()
+    call_command("protect_workspace", "alpha", "sealed", "--json", stdout=out)
+    assert json.loads(out.getvalue())["state"] == "live"
 
 
 def test_what_is_being_built_is_cancelled(client_owner: Client, workspace_a: Any, run_jobs: Any):

@@ -46,7 +46,7 @@ def test_the_page_begins_with_the_search_box(workspace_a: Any, client_viewer: Cl
     answer = client_viewer.get(workspace_a.path)
     assert answer.status_code == 200
     assert 'type="search"' in answer.content.decode()
-    assert "no document of this workspace is ready" in answer.content.decode()
+    assert "no document that you may see is ready" in answer.content.decode()
     assert "no-store" in answer["Cache-Control"]
 
 
