@@ -107,6 +107,8 @@ def _begin(tenant: Tenant, because_due: bool) -> dict[str, Any]:
         return known
     if tenant.status != Tenant.Status.ERASING:
         lifecycle.begin_erasure(tenant, because_due=because_due)
+    elif not seals.stands(tenant):  # begun by SQL is nobody's wish
+        raise Refused(f"{tenant.name} was marked as being erased past Cloister. See the alarm before you do anything with it.")
     known = {
         "at": timezone.now().isoformat(),
         "receipt": str(uuid4()),

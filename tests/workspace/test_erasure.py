@@ -95,6 +95,21 @@ def test_a_day_that_was_set_by_sql_is_not_followed(doomed):
     assert Alarm.objects.filter(subject__startswith="tenants_tenant").exists()
 
 
+@pytest.mark.parametrize("hold", ["", "Court order 12"])
+def test_an_erasure_that_was_begun_by_sql_is_not_gone_on_with(doomed, hold):
+    if hold:
+        lifecycle.hold(doomed, hold)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tenants_tenant SET status = 'erasing' WHERE id = %s", [doomed.pk])
+    erasure.erase_due()
+    assert provider().holds(doomed.pk)
+    assert Alarm.objects.filter(subject__startswith="tenants_tenant").exists()
+    with pytest.raises(Refused, match="past Cloister"):
+        erasure.erase(Tenant.objects.get(pk=doomed.pk))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tenants_tenant SET status = 'active' WHERE id = %s", [doomed.pk])
+
+
 def test_a_key_management_service_names_its_waiting_period(settings):
     settings.AWS_KMS = KMSPlace("eu-central-1", "id", "secret", waiting_days=9)
     assert any("9 days" in sentence for sentence in erasure.cannot_reach())
