@@ -63,6 +63,7 @@ WAYS: dict[Any, tuple[str, ...]] = {
     SocialAccount: ("provider", "uid"),
 }
 MARK = "sealed"  # in the witness: since when a row without a seal is worthless
+BEGUN = "sealing"  # there before the first row is sealed
 VERSION = struct.Struct(">Q")
 KEY_SECONDS = 15 * 60
 
@@ -499,15 +500,17 @@ def seal_everything(alias: str = "default") -> int:
 def begin(alias: str = "default") -> bool:
     """Seal an installation that has never been, once: from then on a row without a seal is worthless. Whether it was now.
 
-    Only where no row at all is sealed, or all are: anything else is a database that does not belong to its witness.
+    Only where no row at all is sealed, or all are by a process that was killed before it could say so: anything else is a
+    database that does not belong to its witness, which is lost or another's.
     """
     if witness.exists(MARK):
         return False
     if any(User.objects.using(alias).exclude(seal=b"")[:1]) or any(Tenant.objects.using(alias).exclude(seal=b"")[:1]):
-        if differing(alias):
+        if not witness.exists(BEGUN) or differing(alias):
             alarms.raise_alarm(Alarm.Kind.OLD_DATABASE, OLD)
             return False
     else:
+        witness.keep(BEGUN, {})
         with transaction.atomic(using=alias):
             seal_everything(alias)
     witness.keep(MARK, {"since": datetime.now(UTC).isoformat()})

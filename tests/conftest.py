@@ -95,9 +95,9 @@ def django_db_setup(
         act_as("operator")
         databases = setup_databases(verbosity=0, interactive=False, serialized_aliases=[])
         act_as("worker")
+        seals.begin()  # as `prepare` does, before there is anything
         for slug in WORKSPACES:
             create_workspace(slug.title(), slug)
-        seals.begin()
         WorkspaceStats.objects.all().delete()  # that of their making: the first test begins like every other
         connections["operator"].close()
         act_as("web")

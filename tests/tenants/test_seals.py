@@ -557,10 +557,23 @@ def test_an_installation_from_before_is_sealed_once(owner: User, person: Any, wo
     assert Alarm.objects.filter(kind=Alarm.Kind.OLD_DATABASE, settled_at=None).exists()
 
 
+def test_a_lost_witness_takes_no_older_database_for_ours(owner: User, viewer: User, workspace_a: Tenant) -> None:
+    """Every row of it is sealed and fits: without the witness nothing says that it is older."""
+    witness.forget(seals.MARK)
+    assert seals.begin(), "killed after the sealing, it goes on"
+    for name in (seals.MARK, seals.BEGUN):
+        witness.forget(name)
+    assert not seals.differing()
+    assert not seals.begin()
+    assert seals.is_old()
+    assert Alarm.objects.filter(kind=Alarm.Kind.OLD_DATABASE, settled_at=None).exists()
+    witness.keep(seals.BEGUN, {})
+    assert seals.begin()
+
+
 def test_a_restored_database_lets_in_once_staff_accept_it(
     owner: User, viewer: User, workspace_a: Tenant, sign_in: Any, capsys: Any
 ) -> None:
-    seals.begin()
     everything = [(row, copied(row)) for model in seals.SHEETS for row in model.objects.all()]
     people.change_role(workspace_a, viewer.pk, Role.EDITOR, by=owner.pk)
     for user in (owner, viewer):
