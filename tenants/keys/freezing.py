@@ -52,7 +52,7 @@ def freeze(tenant: Tenant, reason: str, by: Actor) -> Freeze:
 
 
 def _keep(row: Freeze) -> None:
-    needed = min(2, max(1, len(notices.owners_of(row.tenant))))  # kept: fewer owners later need no fewer votes
+    needed = votes_needed(row.tenant)  # kept: fewer owners later need no fewer votes
     kept = {"freeze": str(row.pk), "reason": row.reason, "by": row.asked_by, "needed": needed}
     witness.keep(_name(row.tenant_id), kept)
 
@@ -74,8 +74,9 @@ def current(tenant: Tenant) -> Freeze | None:
 
 
 def votes_needed(tenant: Tenant) -> int:
-    """Two owners where there were two who could sign in when it was frozen, else one."""
-    return int((witness.record(_name(tenant.pk)) or {}).get("needed", 1))
+    """Two owners where there are two who can sign in, or were when it was frozen; else one."""
+    kept = witness.record(_name(tenant.pk)) or {}
+    return int(kept["needed"]) if "needed" in kept else min(2, max(1, len(notices.owners_of(tenant))))
 
 
 def voters(row: Freeze) -> list[User]:
@@ -93,7 +94,10 @@ def ask_to_unfreeze(tenant: Tenant, owner: User) -> bool:
         raise Refused("Owners of this workspace can unfreeze its keys.")
     by = Actor(owner.email, "web", owner.pk)
     with transaction.atomic():
-        Freeze.objects.select_for_update().get(pk=row.pk)  # two at the same time count each other
+        locked = Freeze.objects.select_for_update().get(pk=row.pk)  # two at the same time count each other
+        if locked.lifted_at is not None:  # somebody was faster, or was killed before the witness heard of it
+            witness.forget(_name(tenant.pk))
+            return True
         first = _vote(tenant, owner)
         enough = len(voters(row)) >= votes_needed(tenant)
         if enough:

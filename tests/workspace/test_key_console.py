@@ -8,11 +8,12 @@ from django.core import mail
 from django.utils import timezone
 
 from tenants import erasures, witness
+from tenants.acting import actor
 from tenants.audit.models import Entry
 from tenants.context import workspace
 from tenants.keys import freezing, presence, rotation
 from tenants.keys.keyring import KeysFrozen, is_frozen, keyring
-from tenants.models import Freeze, FreezeAnswer, Process, TenantKey
+from tenants.models import Freeze, FreezeAnswer, Process, TenantKey, User
 from tests.factories import CollectionFactory
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "operator"])
@@ -91,6 +92,22 @@ def test_a_frozen_workspace_opens_nothing_and_says_so(client_owner, client_viewe
 
 def test_a_reason_is_needed(client_owner, workspace_a):
     assert client_owner.post(PAGE + "freeze/", {"reason": " "}).status_code == 422
+    assert not is_frozen(workspace_a.id)
+
+
+def test_before_the_freeze_it_says_how_many_have_to_ask(client_owner, person, workspace_a):
+    assert "there is no other owner" in words(client_owner.get(PAGE + "freeze/"))
+    person("owner", workspace_a, email="another@example.org")
+    assert "Two owners have to ask" in words(client_owner.get(PAGE + "freeze/"))
+
+
+def test_a_vote_that_came_late_freezes_nothing_again(client_owner, second_owner, workspace_a, monkeypatch):
+    """It was read as frozen, and by the time it counts the workspace is not."""
+    client_owner.post(PAGE + "freeze/", {"reason": "A drill"})
+    row = freezing.current(workspace_a)
+    freezing.unfreeze(workspace_a, "Over", actor())
+    monkeypatch.setattr(freezing, "current", lambda tenant: row)
+    assert freezing.ask_to_unfreeze(workspace_a, User.objects.get(email="second@example.org"))
     assert not is_frozen(workspace_a.id)
 
 

@@ -1,11 +1,10 @@
 """`manage.py freeze_workspace <workspace> --reason …`: every process drops the workspace's keys; `--unfreeze` lifts it."""
 
-import getpass
 import time
 from argparse import ArgumentParser
 from typing import Any
 
-from tenants.acting import Actor
+from tenants.acting import actor
 from tenants.keys import freezing
 from workspace.commands import Command as BaseCommand
 from workspace.commands import Failed, workspace_at
@@ -23,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--unfreeze", action="store_true", help="lift it, without asking its owners")
 
     def answer(self, *, workspace: str, reason: str, unfreeze: bool, **options: Any) -> dict[str, Any]:
-        tenant, by = workspace_at(workspace), Actor(f"{getpass.getuser()} on the server", "command")
+        tenant, by = workspace_at(workspace), actor()
         if unfreeze:
             freezing.unfreeze(tenant, reason, by)
             return {"workspace": tenant.slug, "frozen": False, "answers": []}
