@@ -37,11 +37,12 @@ def raise_number(name: str, value: int) -> None:
 
 
 def record(name: str) -> dict[str, Any] | None:
-    """The JSON object kept under `name`."""
+    """The JSON object kept under `name`. An empty file, which a power cut leaves of what was not `durable`, is none."""
     try:
-        found: dict[str, Any] = json.loads(_path(name).read_text())
+        text = _path(name).read_text()
     except FileNotFoundError:
         return None
+    found: dict[str, Any] | None = json.loads(text) if text else None
     return found
 
 

@@ -44,8 +44,11 @@ GROUPS = {  # by the first part of an event's name
     "search": "Searches",
     "evaluation": "Evaluations",
     "workspace": "The workspace",
+    "index": "How vectors are held",
+    "queue": "The queue of documents",
     "keys": "Keys",
     "staff": "Staff",
+    "library": "Libraries",
     "access": "Commands on the server",
     "proof": "Checks and alarms",
 }
@@ -105,11 +108,7 @@ def log(request: WorkspaceRequest) -> HttpResponse:
     found = form.entries()
     page: Page[Entry] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
     context = {"form": form, "page": page, "rows": _rows(request, page.object_list), "filtered": bool(form.query)}
-    return render(
-        request,
-        "log/index.html",
-        {**context, "any_entry": bool(page.object_list) or Head.objects.get(pk=1).number, **_chain(request)},
-    )
+    return render(request, "log/index.html", {**context, **_chain(request)})
 
 
 @never_cache

@@ -146,6 +146,12 @@ class PersonAdmin(TellsOwners, UserAdmin):
         ended = sum(end_sessions(user) for user in queryset)
         messages.success(request, f"Ended sessions: {ended}.")
 
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        held = list(Membership.objects.filter(user=obj).select_related("tenant"))  # they go with the person
+        for each in held:
+            people.changed_by_staff(each.tenant, obj, each.role, "")
+        super().delete_model(request, obj)
+
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return super().has_delete_permission(request, obj) and not (obj is not None and _only_owner_of(obj))
 

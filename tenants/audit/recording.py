@@ -234,16 +234,21 @@ def _add(together: list[_Waiting], number: int, before: bytes) -> bool:
 
 
 def _witness_head(name: str, number: int, digest: str) -> None:
-    """Not durable: after a power cut the witness may lag behind the log, which is no alarm; the other way round is."""
+    """Not durable: after a power cut the witness may lag behind the log, which is no alarm; the other way round is. So it
+    may when it cannot be written: the entry is committed, and whoever made it is told so.
+    """
 
     def is_behind() -> bool:
         known = witness.record(name)
         return known is None or known["number"] < number
 
-    if is_behind():  # the number only goes up: who comes late need not wait for the others
-        with witness.alone(name):
-            if is_behind():
-                witness.keep(name, {"number": number, "digest": digest}, durable=False)
+    try:
+        if is_behind():  # the number only goes up: who comes late need not wait for the others
+            with witness.alone(name):
+                if is_behind():
+                    witness.keep(name, {"number": number, "digest": digest}, durable=False)
+    except OSError as error:
+        logger.error("the head of %s is not witnessed: %s", name, describe_exception(error))
 
 
 def _context(tenant_id: uuid.UUID, pk: uuid.UUID) -> tuple[str, str, str]:

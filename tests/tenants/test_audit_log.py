@@ -1,5 +1,6 @@
 """Whether a workspace's log is whole (tenants.audit.verifying), what leaves of it, and that verbs write into it."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tenants.audit.models import Entry
 from tenants.audit.recording import as_exported, deliver, deliver_waiting, record, witness_name
 from tenants.context import workspace
 from tenants.models import Alarm, AuditOutbox
+from workspace import log_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 Operator = Callable[..., Any]
@@ -387,6 +389,37 @@ def test_staff_who_add_themselves_are_seen(
     assert events(workspace_a)[-1] == ("member.joined", staff.email, {"member": staff.email, "role": "owner", "before": ""})
     told = [message.to for message in mailoutbox if "Staff changed the members" in message.subject]
     assert [owner.email] in told
+
+
+def test_staff_who_delete_a_person_are_seen(workspace_a: Any, owner: Any, person: Any, sign_in: Any) -> None:
+    gone = person("viewer", workspace_a, email="gone@example.org")
+    staff = person(None, email="staff@example.org", staff=True)
+    sign_in(staff).post(f"/admin/tenants/user/{gone.pk}/delete/", {"post": "yes"})
+    assert not type(gone).objects.filter(pk=gone.pk).exists()
+    assert events(workspace_a)[-1] == (
+        "member.removed",
+        staff.email,
+        {"member": gone.email, "role": "viewer", "before": "viewer"},
+    )
+
+
+def test_every_kind_of_event_can_be_filtered_by() -> None:
+    assert {event.value.partition(".")[0] for event in Event} == log_pages.GROUPS.keys()
+
+
+def test_a_witness_that_cannot_be_written_costs_nobody_their_request(
+    workspace_a: Any, client_owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **more: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = len(events(workspace_a))
+    with monkeypatch.context() as patch:
+        patch.setattr(witness, "keep", full)
+        assert client_owner.post("/w/alpha/", {"q": "anything"}).status_code == 200
+    assert len(events(workspace_a)) == before + 1
+    assert client_owner.post("/w/alpha/", {"q": "something"}).status_code == 200
+    assert not verifying.verify(workspace_a).problem
 
 
 def test_commands_and_their_reason(workspace_a: Any, capsys: Any) -> None:

@@ -30,6 +30,12 @@ def test_raised_by_many_the_largest_stays() -> None:
     assert witness.number("roster/a") == 49
 
 
+def test_what_a_power_cut_left_empty_is_no_record(settings: Any) -> None:
+    witness.keep("heads/one", {"number": 1})
+    (Path(settings.WITNESS_DIR) / "heads" / "one").write_text("")
+    assert witness.record("heads/one") is None
+
+
 def test_a_list_is_added_to_and_read_from_anywhere() -> None:
     first = witness.append("erasures/a", {"document": 1})
     second = witness.append("erasures/a", {"document": 2})
