@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from tenants import witness
+from tenants import proofs, witness
 from tenants.context import public_context
 from tenants.keys.keyring import derive, wrap_binding
 from tenants.keys.providers import KeyUnavailable, named
@@ -83,6 +83,15 @@ def issue(
 def of_workspace(tenant_id: UUID) -> QuerySet[Receipt]:
     """Newest first. To be read in public context."""
     return Receipt.objects.filter(tenant_id=tenant_id)
+
+
+def genuine(receipt: Receipt) -> bool:
+    """Whether we signed it: a row that somebody planted or changed is no receipt."""
+    try:
+        proofs.check_receipt(receipt.document, public_key())
+    except proofs.Forged:
+        return False
+    return True
 
 
 def rows(body: dict[str, Any]) -> list[tuple[str, int | None, int | None]]:

@@ -387,6 +387,23 @@ def test_staff_read_receipts_and_change_none(
     assert staff.post(f"/admin/tenants/receipt/{erased.receipt}/delete/", {"post": "yes"}).status_code == 403
 
 
+def test_a_receipt_that_somebody_planted_is_none(
+    workspace_a: Any, person: Callable[..., Any], sign_in: Callable[..., Client], client_owner: Client, address: Address
+) -> None:
+    body = {"workspace": {"name": "Alpha"}, "counts": {"documents": 7}, "verified": {}, "kind": "document"}
+    with public_context():
+        for document in ({"body": body, "public_key": receipts.signing_key()["public_key"], "signature": "AAAA"}, {}):
+            Receipt.objects.create(tenant_id=workspace_a.pk, kind="documents", document=document)
+        planted = Receipt.objects.first()
+    assert planted is not None
+    assert str(planted.pk) not in client_owner.get(address("receipts/")).content.decode()
+    staff = sign_in(person(None, email="staff@example.org", staff=True))
+    for path in ("", f"{planted.pk}/change/"):
+        page = staff.get(f"/admin/tenants/receipt/{path}")
+        assert page.status_code == 200
+        assert "Not signed by this installation" in page.content.decode()
+
+
 def test_files_of_others_stay(both: tuple[Document, Document], workspace_a: Any) -> None:
     with workspace(workspace_a):
         erasing.erase([both[0].id])
