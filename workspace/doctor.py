@@ -161,7 +161,7 @@ def queue() -> Finding:
     if still := stands_still_for():
         detail = f"{counted(waiting, 'job')} waiting, and none was taken for {still // timedelta(minutes=1)} minutes."
         return Finding("redis", "repair", detail, "Look into the worker's log, then start it again; nothing is lost.")
-    return Finding("redis", "ok", f"Redis {version}, {waiting} jobs waiting")
+    return Finding("redis", "ok", f"Redis {version}, {counted(waiting, 'job')} waiting")
 
 
 def worker() -> Finding:
@@ -194,7 +194,7 @@ def keystore() -> Finding:
     try:
         keys.installation_key()
         if missing := missing_keys():
-            detail = f"It lacks the keys of {len(missing)} workspaces ({missing[0].slug} is one)."
+            detail = f"It lacks the keys of {counted(len(missing), 'workspace')} ({missing[0].slug} is one)."
             return Finding(name, "repair", detail, restore)
         rows = TenantKey.objects.filter(tenant__status__in=Tenant.MADE).exclude(state=TenantKey.State.DESTROYED)
         opened = set()
@@ -207,10 +207,10 @@ def keystore() -> Finding:
         detail = "Not compared with the database, which does not answer."
         return Finding(name, "repair", detail, "Repair the database first.")
     if worn := rows.filter(state=TenantKey.State.ACTIVE, messages__gte=CHANGE_AT).count():
-        detail = f"{worn} keys have encrypted half of what they safely may."
+        detail = f"{counted(worn, 'key')} encrypted half of what is safe."
         return Finding(name, "warning", detail, "Their owners, or `manage.py rotate_keys`, change them (docs/keys.md).")
     where = str(directory) if keys.name == "keystore" else f"{keys.name}, {directory}"
-    return Finding(name, "ok", f"{where}: opens the keys of {len(opened)} workspaces")
+    return Finding(name, "ok", f"{where}: opens the keys of {counted(len(opened), 'workspace')}")
 
 
 def keys_backup() -> Finding:

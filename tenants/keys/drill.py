@@ -10,6 +10,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,8 @@ from tenants.models import Tenant, TenantKey
 
 PASSED = "keystore-drill"  # in the witness: {"at", "keys": fingerprint of what was proven, "workspaces"}
 FILE = re.compile(r"[0-9a-f-]{36}(\.[0-9]+)?\.(key|sealed)|installation\.(key|sealed|vault|aws-kms)")
+SCRATCH = ".drill-"  # directories in the keystore, each for one drill
+LEFT_AFTER = 3600  # seconds
 LARGEST_FILE = 64 * 1024
 
 
@@ -133,7 +136,10 @@ def _unpacked(backup: Path) -> Iterator[Path]:
     if not found:
         raise Refused(f"{backup} holds no file of a keystore.")
     keys = Path(settings.KEYS_DIR)
-    directory = Path(tempfile.mkdtemp(prefix=".drill-", dir=keys))  # mode 0700
+    for left in keys.glob(f"{SCRATCH}*"):  # a killed drill's: keys that no erasure would reach
+        if time.time() - left.stat().st_mtime > LEFT_AFTER:
+            shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=keys))  # mode 0700
     try:
         for name, content in found.items():
             (directory / name).touch(mode=0o600)
@@ -145,7 +151,10 @@ def _unpacked(backup: Path) -> Iterator[Path]:
 
 def _files(backup: Path) -> dict[str, bytes]:
     if backup.is_dir():
-        paths = [path for path in backup.rglob("*") if FILE.fullmatch(path.name) and path.is_file()]
+        files = [path for path in backup.rglob("*") if FILE.fullmatch(path.name) and path.is_file()]
+        paths = [path for path in files if not path.parent.name.startswith(SCRATCH)]
+        if len({path.parent for path in paths}) > 1:
+            raise Refused(f"{backup} holds files of a keystore in several directories: name the one that is the backup.")
         return {path.name: path.read_bytes()[:LARGEST_FILE] for path in paths}
     found = {}
     with tarfile.open(backup) as archive:

@@ -1,5 +1,6 @@
 """A backup of the keystore is proven by opening what is in the database, and only a whole one passes."""
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -48,6 +49,15 @@ def test_a_whole_backup_passes_and_is_remembered(backup: Path, packed: bool, wor
     assert "since the last drill" in doctor.keys_backup().detail
 
 
+def test_what_a_killed_drill_left_goes_with_the_next(backup: Path) -> None:
+    left = Path(settings.KEYS_DIR) / ".drill-killed"
+    left.mkdir()
+    (left / "installation.key").write_text("{}")
+    os.utime(left, (0, 0))
+    drill(backup)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize("lacking", ["alpha", "installation"])
 @pytest.mark.parametrize("how", ["gone", "another's", "damaged"])
 def test_what_is_missing_is_named(backup: Path, workspace_a: Tenant, workspace_b: Tenant, lacking: str, how: str) -> None:
@@ -68,6 +78,10 @@ def test_what_is_no_backup(backup: Path, tmp_path: Path) -> None:
     for path, words in [("empty", "holds no file"), ("encrypted.gpg", "Decrypt it first"), ("nowhere", "There is no")]:
         with pytest.raises(Refused, match=words):
             drill(tmp_path / path)
+    for day in ("monday", "tuesday"):
+        shutil.copytree(backup, tmp_path / "both" / day)
+    with pytest.raises(Refused, match="several directories"):
+        drill(tmp_path / "both")
     with pytest.raises(Refused, match="in use"):
         drill(Path(settings.KEYS_DIR))
     assert last_drill() is None
