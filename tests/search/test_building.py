@@ -179,7 +179,7 @@ def test_what_fails_again_and_again_is_given_up_and_says_so(handbook: dict[str, 
 def test_an_index_that_finds_too_little_is_not_used(handbook: dict[str, Document], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(candidates, "recall", lambda index: 0.4)
     assert change("open").state == State.FAILED
-    assert "40%" in VectorIndex.objects.get(state=State.FAILED).detail
+    assert "40.0%" in VectorIndex.objects.get(state=State.FAILED).detail
     assert indexes.live().protection == "cloaked"
 
 
