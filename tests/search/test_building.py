@@ -348,7 +348,7 @@ def test_search_never_fails_while_levels_change(workspace_a: Tenant, handbook: d
 @pytest.mark.parametrize("metric", Metric)
 @pytest.mark.parametrize("level", ["open", "cloaked"])
 def test_every_metric_finds_what_comparing_with_everything_finds(crowd: Crowd, level: str, metric: Metric):
-    crowd(3000)
+    crowd(1500)
     if level == "open":
         change("open")
     made = change(level, metric=metric, m=20, ef_construction=100)

@@ -103,7 +103,8 @@ def test_the_index_of_many_passages_finds_what_comparing_with_everything_finds(
     assert indexing.held(indexes.live(), Document.objects.values("pk")) == 500
     through, exact = search("filler 0 7", limit=10), search("filler 0 7", exact=True)
     assert through.way == "index"
-    assert [hit.chunk_id for hit in through.hits[:3]] == [hit.chunk_id for hit in exact.hits[:3]]
+    sure = 1 if level == "cloaked" else 3  # what has both words of the question is a candidate in any case
+    assert [hit.chunk_id for hit in through.hits[:sure]] == [hit.chunk_id for hit in exact.hits[:sure]]
     assert len(search('"filler 0 7"').hits) == 1
 
 

@@ -495,6 +495,7 @@ def test_it_finds_what_is_opened_to_readers_beyond_that(
 
     monkeypatch.setattr(middleware, "_as_guest", unlisted)
     found = Findings()
-    pages.ask_everything(site(), mine, other, found)
+    with pages.sides(mine, other) as (ours, theirs):
+        pages.ask_workspaces(site(), ours, theirs, found)
     leaking = {leak["route"] for leak in found.leaks}
     assert {"documents/", "members/", "evaluation/", "settings/", "documents/upload/"} <= leaking

@@ -85,6 +85,7 @@ def audited(workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch, word: str) -> 
 
     monkeypatch.setattr(auditing, "planted", lambda canary: Planted())
     monkeypatch.setattr(auditing.looking, "temporary_files", lambda without: ([], True))
+    monkeypatch.setattr(auditing, "REST", 0)
     return lambda **more: auditing.audit(workspace_a, **more)
 
 
@@ -129,11 +130,19 @@ def test_leaks_of_each_kind_are_found_and_named(
     assert Alarm.objects.get().kind == Alarm.Kind.PLAINTEXT
 
 
+@pytest.fixture
+def without_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What every other test wrote into the database's files is much to read."""
+    monkeypatch.setattr(looking, "look_at_data", lambda *_: looking.Looked("not looked at here"))
+
+
+@pytest.mark.usefixtures("without_data")
 def test_a_control_that_fails_is_inconclusive(audited: Callable[..., PlaintextCheck], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "look_at_redis", lambda *_: looking.Looked("blind", control=False))
     assert audited().state == State.INCONCLUSIVE
 
 
+@pytest.mark.usefixtures("without_data")
 def test_without_pg_dump_it_says_so(audited: Callable[..., PlaintextCheck], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looking, "pg_dump", lambda: None)
     assert audited().report["places"]["dump"]["checked"] == "not looked at: pg_dump is not installed"
