@@ -151,7 +151,7 @@ def test_an_open_index_is_asked_for_more_where_much_of_it_is_not_published(
     """It is asked for little more than is ranked; what lies in the trash keeps its vectors there."""
     settings.DEFAULT_PROTECTION = "open"
     indexes.prepare()
-    documents = crowd(900, each=1)
+    documents = crowd(900, each=3)
     assert indexes.live().protection == "open"
     with transaction.atomic():
         unpublish([document.id for document in documents[::3]])
