@@ -14,6 +14,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from search.cloak import HalfVectors
 from search.models import Chunk, FurtherVector
+from tenants.ciphers import OVERHEAD, Tampered
 
 
 class Of(Protocol):
@@ -53,6 +54,17 @@ def opened(of: Of, stored: Iterable[tuple[UUID, bytes]]) -> HalfVectors:
         read = FurtherVector._meta.get_field("embedding").reader()
         blob = b"".join([read(vector_id(chunk_id, of.model), embedding) for chunk_id, embedding in stored])
     return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
+
+
+def unpacked(of: Of, ids: bytes, embeddings: bytes, which: Iterable[int]) -> HalfVectors:
+    """The same of those at these places of many: ids of 16 bytes each, and as many encrypted vectors, which have one length.
+
+    Raises Tampered.
+    """
+    length = of.dimension * np.dtype(np.float16).itemsize + OVERHEAD
+    if len(embeddings) * 16 != len(ids) * length:
+        raise Tampered(f"an encrypted vector by {of.model} does not have its length")
+    return opened(of, ((UUID(bytes=ids[16 * i : 16 * i + 16]), embeddings[length * i : length * (i + 1)]) for i in which))
 
 
 def stored(of: Of, chunk_ids: Sequence[UUID]) -> dict[UUID, bytes]:
