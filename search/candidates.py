@@ -6,7 +6,7 @@ The index is asked in the database by HNSW, or, sealed, in memory. Refuses to kn
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
@@ -36,8 +36,6 @@ RECALL_DEPTH, RECALL_SAMPLES = 10, 100
 AS_GOOD = 1e-3  # cosines nearer to each other say the same: an index in memory rounds to float16
 
 Way = Literal["index", "exact"]
-Fetched = tuple[UUID, UUID, int, bytes, bool]  # passage, document, sequence, encrypted vector, whether it is near
-InClear = tuple[Rows, Scores]  # rows of the term index (-1: not published) and exact cosines
 
 # "{operator}" and "{dimension}" as of the index: without the cast, and with its number in anything but a plain value, the
 # planner does not find the partial expression index.
@@ -48,12 +46,16 @@ WITH near AS MATERIALIZED (
   ORDER BY {distance} LIMIT %(amount)s
 )
 """
+# All in one value each, here and below: half the time of a row for each passage.
 ENCRYPTED = """
-SELECT passage.id, passage.document_id, passage.sequence, passage.embedding, passage.id IN (SELECT chunk_id FROM near)
-FROM {passages} WHERE passage.id IN (SELECT chunk_id FROM near UNION ALL SELECT unnest(%(worded)s::uuid[]))
+SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
+WHERE id IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL
+UNION ALL
+SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
+WHERE id = ANY(%(worded)s::uuid[]) AND id NOT IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL
 """
-# An open index holds the true vectors themselves: nothing is decrypted, and nothing but ids and cosines is fetched, all in one
-# value each (measured: benchmark hnsw). The question is the sum of two halfvecs, as exact as a float32.
+# An open index holds the true vectors themselves: nothing is decrypted, and nothing but ids and cosines is fetched. The
+# question is the sum of two halfvecs, as exact as a float32.
 COSINE = "-(vector <#> %(query)s::halfvec({dimension})) - (vector <#> %(rest)s::halfvec({dimension}))"
 IN_CLEAR = """
 SELECT string_agg(uuid_send(chunk_id), ''), string_agg(float8send(cosine), '') FROM near
@@ -162,38 +164,41 @@ def over_fetch(live: Live, passages: int, mask: Mask | None) -> list[int]:
     return [OPEN_FETCH, amount] if live.protection == Protection.OPEN and mask is None else [amount]
 
 
-def _ask(live: Live, query: Scores, amount: int, worded: Sequence[UUID], documents: list[UUID] | None) -> list[Any]:
-    asked = {"index": live.id, "model": live.model, "query": indexes.asked_form(live, query), "amount": amount}
-    if live.protection == Protection.OPEN:
-        asked["rest"] = indexes.rest_form(query)
-    with binary_cursor() as cursor:
-        statement = nearest(live, of_documents=documents is not None)
-        cursor.execute(statement, {**asked, "worded": list(worded), "documents": documents})
-        found: list[Any] = cursor.fetchall()
-    return found
+@dataclass(frozen=True)
+class Fetched:
+    """Passages as the database gives them: their rows (-1: not published), ids of 16 bytes each, and what it holds of their
+    vectors: of an open index exact cosines, else the encrypted vectors, all of one length.
+    """
+
+    rows: Rows
+    ids: bytes
+    held: bytes
 
 
 def fetch(
-    live: Live, query: Scores, amount: int, worded: Sequence[UUID] = (), documents: list[UUID] | None = None
-) -> list[Fetched]:
-    """The `amount` nearest, of these documents alone if any are given, and `worded`, as they lie in the database."""
-    return _ask(live, query, amount, worded, documents)
-
-
-def fetch_in_clear(
     live: Live,
     index: TermIndex,
     query: Scores,
     amount: int,
     worded: Sequence[UUID] = (),
     documents: list[UUID] | None = None,
-) -> tuple[InClear, InClear]:
-    """Of an open index the same, compared in the database: the nearest, and `worded`."""
-    near, others = (
-        (index.rows_of(ids or b""), np.frombuffer(cosines or b"", dtype=">f8").astype(np.float32))
-        for ids, cosines in _ask(live, query, amount, worded, documents)
-    )
-    return near, others
+) -> list[Fetched]:
+    """The `amount` nearest, of these documents alone if any are given, and `worded`."""
+    asked = {"index": live.id, "model": live.model, "query": indexes.asked_form(live, query), "amount": amount}
+    if live.protection == Protection.OPEN:
+        asked["rest"] = indexes.rest_form(query)
+    with binary_cursor() as cursor:
+        statement = nearest(live, of_documents=documents is not None)
+        cursor.execute(statement, {**asked, "worded": list(worded), "documents": documents})
+        found = cursor.fetchall()
+    return [Fetched(index.rows_of(ids or b""), ids or b"", held or b"") for ids, held in found]
+
+
+def cosines(live: Live, query: Scores, fetched: Fetched, which: Rows) -> Scores:
+    """float32[n]: exact, of those at these places. Raises Tampered."""
+    if live.protection == Protection.OPEN:
+        return np.frombuffer(fetched.held, dtype=">f8").astype(np.float32)[which]
+    return vectors.unpacked(live, fetched.ids, fetched.held, which.tolist()).astype(np.float32) @ query
 
 
 def through_index(
@@ -211,44 +216,16 @@ def through_index(
     """
     worded = [passage_id(*place) for place in index.passages(by_word)]
     for amount in over_fetch(live, index.chunks, mask):
-        if live.protection == Protection.OPEN:
-            parts = fetch_in_clear(live, index, query, amount, worded, documents)
-            stages.done("candidates")
-            found = _of_parts(parts, mask, needed)
-        else:
-            rows = fetch(live, query, amount, worded, documents)
-            stages.done("candidates")
-            found = _decrypted(live, index, query, rows, mask, needed)
-        if found is not None:
+        parts = fetch(live, index, query, amount, worded, documents)
+        stages.done("candidates")
+        shown = [np.flatnonzero((part.rows >= 0) if mask is None else (part.rows >= 0) & mask[part.rows]) for part in parts]
+        if len(shown[0]) >= needed:
+            rows = np.concatenate([part.rows[which] for part, which in zip(parts, shown, strict=True)])
+            dense = np.concatenate([cosines(live, query, part, which) for part, which in zip(parts, shown, strict=True)])
+            rows, first = np.unique(rows, return_index=True)  # what words found may be near too
             stages.done("rerank")
-            return found
+            return Candidates(rows, dense[first])
     return None
-
-
-def _of_parts(parts: tuple[InClear, InClear], mask: Mask | None, needed: int) -> Candidates | None:
-    """What the database compared."""
-    kept = [rows >= 0 if mask is None else (rows >= 0) & mask[rows] for rows, _ in parts]
-    if np.count_nonzero(kept[0]) < needed:
-        return None
-    rows = np.concatenate([found[which] for (found, _), which in zip(parts, kept, strict=True)])
-    dense = np.concatenate([cosines[which] for (_, cosines), which in zip(parts, kept, strict=True)])
-    rows, first = np.unique(rows, return_index=True)  # what words found may be near too
-    return Candidates(rows, dense[first])
-
-
-def _decrypted(
-    live: Live, index: TermIndex, query: Scores, found: list[Fetched], mask: Mask | None, needed: int
-) -> Candidates | None:
-    """What the database holds encrypted, compared here."""
-    kept = [
-        (row, chunk_id, embedding, near)
-        for chunk_id, document_id, sequence, embedding, near in found
-        if (row := index.row(document_id, sequence)) >= 0 and (mask is None or mask[row])
-    ]
-    if sum(near for *_, near in kept) < needed:
-        return None
-    dense = _true(live, ((chunk_id, embedding) for _, chunk_id, embedding, _ in kept)) @ query
-    return Candidates(np.array([row for row, *_ in kept], dtype=np.int64), dense)
 
 
 def _true(live: Live, stored: Iterable[tuple[UUID, bytes]]) -> Scores:

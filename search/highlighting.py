@@ -1,7 +1,7 @@
 """Marks the words of a question in a passage and cuts the part worth showing. Pure text in, escaped HTML out."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -62,7 +62,7 @@ def matches(
 ) -> list[tuple[int, int]]:
     """Start and end of each phrase, whole, and of each word outside of them whose stem is wanted."""
     if not phrases:
-        return [found.span() for found in keywords.words(text) if stem(found.group(), language) in wanted]
+        return [found.span() for found in _likely(text, wanted, language) if stem(found.group(), language) in wanted]
     words = list(keywords.words(text))
     folded = tuple(word.group().casefold() for word in words)
     spans = []
@@ -73,6 +73,16 @@ def matches(
             spans.append((words[i].start(), words[i + max(length, 1) - 1].end()))
         i += max(length, 1)
     return spans
+
+
+def _likely(text: str, wanted: frozenset[str], language: str) -> Iterable[re.Match[str]]:
+    """Words of the text, in English without those that begin with another letter than all wanted: a stem there begins as its
+    word does, and stemming a word that was not met before takes longer than all else here.
+    """
+    if language != ENGLISH:
+        return keywords.words(text)
+    letters = {each[0] for each in wanted}
+    return (found for found in keywords.words(text) if found.group()[0].casefold()[0] in letters)
 
 
 def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from search import own_searches
 from search.forms import SavedSearchForm
 from search.own_searches import NotKept, Saved
-from search.views import found, respond, search_form
+from search.views import meant, respond, search_form
 from tenants.errors import Refused
 from tenants.limits import limited
 from tenants.models import Membership
@@ -56,7 +56,7 @@ def run_saved(request: WorkspaceRequest, saved_id: UUID) -> HttpResponse:
     form = search_form(request, kept.asked)
     if not form.is_valid():  # its collection is gone, or not for this member any more: neither is said
         return render(request, "search/search.html", {"form": form}, status=422)
-    return render(request, "search/search.html", {**found(request, form), "kept": kept})
+    return meant(request, form, kept=kept)
 
 
 @never_cache
@@ -126,7 +126,7 @@ def run_past(request: WorkspaceRequest, entry_id: UUID) -> HttpResponse:
     form = search_form(request, kept.asked)
     if not form.is_valid():
         return render(request, "search/search.html", {"form": form}, status=422)
-    return render(request, "search/search.html", found(request, form))
+    return meant(request, form)
 
 
 def _member(request: WorkspaceRequest) -> Membership:

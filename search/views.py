@@ -8,6 +8,7 @@ written down too: that they searched while typing, once a minute.
 """
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from search.questions import Phrase
 from search.ranking import Mode
 from tenants.audit.events import Event
 from tenants.audit.recording import record
+from tenants.beside import beside
 from tenants.limits import limited, take
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
@@ -51,7 +53,7 @@ def search_page(request: WorkspaceRequest) -> HttpResponse:
     form = search_form(request, request.POST)
     if not form.is_valid():
         return respond(request, {"form": form, **_begin(request, form)}, status=422)
-    return respond(request, found(request, form))
+    return meant(request, form, template(request))
 
 
 @never_cache
@@ -112,7 +114,7 @@ def shared(request: WorkspaceRequest, shared_id: str) -> HttpResponse:
         # neither is said, nor what was asked
         raise Http404
     link = request.build_absolute_uri(request.path)
-    return render(request, "search/search.html", {**found(request, form), "link": link})
+    return meant(request, form, link=link)
 
 
 @never_cache
@@ -138,13 +140,16 @@ def alike(request: WorkspaceRequest, passage_id: UUID) -> HttpResponse:
     return render(request, "search/search.html", {"form": form, **named, **shown})
 
 
-def found(request: WorkspaceRequest, form: SearchForm) -> dict[str, Any]:
-    """The context of a page of results of a search that somebody meant, which is written down."""
+def meant(request: WorkspaceRequest, form: SearchForm, page: str = "search/search.html", **more: Any) -> HttpResponse:
+    """Results of a search that somebody meant, which is written down before anybody sees them."""
     results = _ask(form)
+    if (form.cleaned_data["page"] or 1) == 1:
+        with beside(partial(_note, request, form, results)):
+            return render(request, page, {**_results(request, form, results), **more})
     context = _results(request, form, results)
-    if context["page"] == 1:  # the next pages of the same search are no search of their own
+    if context["page"] == 1:  # there is no other; the next pages of the same search are no search of their own
         _note(request, form, results)
-    return context
+    return render(request, page, {**context, **more})
 
 
 def search_form(request: WorkspaceRequest, asked: Any = None) -> SearchForm:
@@ -228,6 +233,8 @@ def _origin(request: WorkspaceRequest) -> str:
 
 
 def respond(request: WorkspaceRequest, context: dict[str, Any], status: int = 200) -> HttpResponse:
-    htmx = request.htmx
-    template = "search/_results.html" if htmx else "search/search.html"
-    return render(request, template, context, status=status)
+    return render(request, template(request), context, status=status)
+
+
+def template(request: WorkspaceRequest) -> str:
+    return "search/_results.html" if request.htmx else "search/search.html"

@@ -45,15 +45,27 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _prepare_cluster() -> None:
-    user, password = settings.DATABASE_ADMINISTRATOR
-    place = {"host": connection.settings_dict["HOST"], "port": connection.settings_dict["PORT"] or None}
     template = settings.DATABASES["default"]["TEST"]["TEMPLATE"]
-    login: dict[str, Any] = {**place, "user": user, "password": password, "autocommit": True}
+    login = _administrator()
     with psycopg.connect(dbname="postgres", **login) as admin:
         roles.prepare_cluster(admin, settings.DATABASE_PASSWORDS, create_databases=True)
         roles.create_database(admin, template, template=True)
     with psycopg.connect(dbname=template, **login) as admin:
         roles.prepare_database(admin)
+
+
+def _administrator() -> dict[str, Any]:
+    user, password = settings.DATABASE_ADMINISTRATOR
+    place = {"host": connection.settings_dict["HOST"], "port": connection.settings_dict["PORT"] or None}
+    return {**place, "user": user, "password": password, "autocommit": True}
+
+
+def _end_sessions() -> None:
+    """Of threads that work beside requests (tenants.beside): they keep their connections."""
+    with psycopg.connect(dbname="postgres", **_administrator()) as admin:
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [connection.settings_dict["NAME"]]
+        )
 
 
 def act_as(login: str | None) -> None:
@@ -111,6 +123,8 @@ def django_db_setup(
     emptying.close()
     with django_db_blocker.unblock():
         connections["operator"].close()
+        connection.close()
+        _end_sessions()
         act_as("operator")
         own = roles.own_roles(connection)
         teardown_databases(databases, verbosity=0)

@@ -3,6 +3,8 @@
 import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search.languages import ENGLISH, FUNCTION_WORDS, detect, stem
 from tests.search.paragraphs import PARAGRAPHS
@@ -73,3 +75,9 @@ def test_english_keeps_its_accents():
 def test_function_words_are_written_as_they_are_compared():
     for words in FUNCTION_WORDS.values():
         assert all(word == unicodedata.normalize("NFC", word.casefold()) and word.isalpha() for word in words)
+
+
+@given(st.from_regex(r"[^\W_]{1,12}(ed|ing|ly|ies|s|ness|ful|y|'s)?", fullmatch=True))
+def test_a_stem_begins_as_its_english_word_does(word: str):
+    """By which the marking of words passes over most of a text (search.highlighting)."""
+    assert stem(word)[0] == word[0].casefold()[0]

@@ -91,7 +91,8 @@ def _ask(
 
     def ask(question: Matrix) -> Any:
         if level == Protection.OPEN:
-            return candidates.fetch_in_clear(live, index, question, amount)
+            near, _ = candidates.fetch(live, index, question, amount)
+            return candidates.cosines(live, question, near, np.arange(len(near.rows)))
         return _nearest(live, index, question, collections)
 
     def ask_rival(question: Matrix) -> list[int]:

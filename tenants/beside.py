@@ -1,0 +1,59 @@
+"""Work that has to be done before a request is answered and that nothing on the way there needs: done by another thread
+meanwhile, in the same workspace and by the same actor, on a connection of that thread's own.
+
+Knows nothing of what is done.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+from django.conf import settings
+from django.db import close_old_connections
+
+from tenants import alarms
+from tenants.acting import Actor, acting, actor
+from tenants.context import current_tenant, workspace
+from tenants.database import connection
+from tenants.models import Tenant
+
+PLACES = 2  # of a process, each with a connection: who waits alone gains most, and many at once keep all cores busy anyway
+_places = BoundedSemaphore(PLACES)
+_threads = ThreadPoolExecutor(PLACES, thread_name_prefix="beside")
+
+
+@contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Have `work` done while the block runs. After the block it is done too, and what it raises is raised.
+
+    It is done before the block, by this thread, where it belongs to an open transaction; where a workspace has a login of its
+    own (TENANT_LOGINS), since the thread would open a connection first; and while PLACES others are under way.
+    """
+    if connection.in_atomic_block or settings.TENANT_LOGINS or not _places.acquire(blocking=False):
+        work()
+        yield
+        return
+    try:
+        doing = _threads.submit(_do, current_tenant(), actor(), work)
+    except BaseException:  # the system has no thread left
+        _places.release()
+        raise
+    try:
+        yield
+    finally:
+        doing.result()
+
+
+def _do(tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
+    try:
+        close_old_connections()
+        with acting(by), workspace(tenant):
+            work()
+    finally:
+        try:
+            connection.return_to_public()
+            alarms.flush()
+            close_old_connections()
+        finally:
+            _places.release()
