@@ -55,8 +55,10 @@ def ingest(document_id: UUID) -> bool:
             return True
         try:
             if document.state == Document.State.EXTRACTING:
-                ledger.extracted(document_id, _extract(document))
-            _embed(document_id, headed=_is_headed(document_id))
+                extraction = _extract(document)
+                ledger.extracted(document_id, extraction)
+                document.format = extraction.format
+            _embed(document_id, headed=document.format in HEADED)
             indexing.embed_rest(document_id)
             ledger.finish(document_id)
         except ledger.Stopped:
@@ -101,10 +103,6 @@ def _extract(document: Document) -> Extraction:
         raise Unreadable(Reason.NO_SANDBOX) from None
 
 
-def _is_headed(document_id: UUID) -> bool:
-    return Document.objects.only("format").get(pk=document_id).format in HEADED
-
-
 def _embed(document_id: UUID, *, headed: bool) -> None:
     passages = list(_passages(document_id, headed))
     if not passages:
@@ -112,14 +110,16 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
     stored = indexing.stored(document_id)
     ledger.planned(document_id, total=len(passages), done=len(stored))
     indexes.prepare()  # not within a batch's transaction, which may be undone
-    for batch, vectors in _embedded(passage for passage in passages if passage.sequence not in stored):
+    missing = [passage for passage in passages if passage.sequence not in stored]
+    models = indexes.models()  # once: what an index begun meanwhile lacks, `embed_rest` adds
+    for batch, vectors in _embedded(missing, models):
         with transaction.atomic():
             ledger.advance(document_id, done=len(batch))
             indexing.add(document_id, batch, vectors)
 
 
-def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], dict[str, Vectors]]]:
-    """Batches and their vectors by each model that indexes have. It works on the next batch while the database stores this one.
+def _embedded(passages: Iterable[Passage], models: list[str]) -> Iterator[tuple[list[Passage], dict[str, Vectors]]]:
+    """Batches and their vectors by each of these models. It works on the next batch while the database stores this one.
 
     By length, since a batch is padded to its longest: their order does not matter before they are published.
     The thread gets texts and returns vectors; the database's connection is this thread's alone.
@@ -129,7 +129,7 @@ def _embedded(passages: Iterable[Passage]) -> Iterator[tuple[list[Passage], dict
 
     def begin() -> tuple[list[Passage], Future[dict[str, Vectors]]]:
         batch = list(islice(waiting, BATCH))
-        return batch, ahead.submit(indexing.embedded, [passage.text for passage in batch], indexes.models())
+        return batch, ahead.submit(indexing.embedded, [passage.text for passage in batch], models)
 
     try:
         batch, vectors = begin()

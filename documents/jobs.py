@@ -41,8 +41,8 @@ def enqueue_ingest(document_id: UUID) -> None:
 
 
 def queue_unfinished(*, ended: UUID | None = None) -> int:
-    """Queue the oldest documents that are not final and that no worker has, as many as are missing from the workspace's
-    share of the queue; how many they were. `ended`: the one whose job asks, which needs its place no more.
+    """Queue the first documents (`queueing.first`) that are not final and that no worker has, as many as are missing from the
+    workspace's share of the queue; how many they were. `ended`: the one whose job asks, which needs its place no more.
 
     The rest wait in the database, which is the truth: a workspace with ten thousand files has no more jobs in the queue than
     one with three, each that ends is followed by one at the queue's end, and so the workspaces take turns. What Redis
@@ -52,7 +52,7 @@ def queue_unfinished(*, ended: UUID | None = None) -> int:
         return 0
     try:
         share = 1 + max(1, jobs.workers())  # work for every worker, and one more, so that none waits for the next
-        waiting = queueing.oldest(share)
+        waiting = queueing.first(share)
         held = jobs.held("ingest")  # after the rows: what is uploaded in between is not queued twice
     except RedisError as error:
         logger.warning("documents wait for the sweeper: %s", describe_exception(error))

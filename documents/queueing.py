@@ -23,18 +23,25 @@ LEAST_FOR_A_RATE = timedelta(seconds=10)
 SHOWN_FOR = timedelta(hours=1)  # how a batch ended
 
 
-def oldest(number: int) -> list[UUID]:
-    """The first unfinished documents whose time has come."""
+def first(number: int) -> list[UUID]:
+    """The unfinished documents whose time has come that go first: what a person put in, then what a command did; each by age.
+
+    Asked in two parts, both by the index of unfinished documents: ordered by both, all of them would be sorted for each job.
+    """
     due = Q(retry_at=None) | Q(retry_at__lte=timezone.now())
-    found = Document.objects.filter(due, state__in=Document.UNFINISHED).order_by("created_at")
-    return list(found.values_list("id", flat=True)[:number])
+    waiting = Document.objects.filter(due, state__in=Document.UNFINISHED).order_by("created_at").values_list("id", flat=True)
+    found = list(waiting.filter(created_by_id__isnull=False)[:number])
+    if len(found) < number:
+        found += waiting.filter(created_by_id=None)[: number - len(found)]
+    return found
 
 
 def places(document_ids: Collection[UUID]) -> dict[UUID, int]:
     """The place in the queue, from 1, of those of them that wait in it."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, place FROM (SELECT id, row_number() OVER (ORDER BY created_at, id) AS place FROM documents_document "
+            "SELECT id, place FROM (SELECT id, row_number() OVER (ORDER BY created_by_id IS NULL, created_at, id) AS place "
+            "FROM documents_document "
             "WHERE state = 'queued' AND (retry_at IS NULL OR retry_at <= now())) AS queue WHERE id = ANY(%s)",
             [list(document_ids)],
         )

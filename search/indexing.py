@@ -94,7 +94,7 @@ def add(document_id: UUID, passages: Sequence[Passage], embeddings: Mapping[str,
     beside = next((index.model for index in written if index.is_of_first_model), None)
     further = {index.model: index for index in written if not index.is_of_first_model}
     entries = [(index.id, indexes.stored_form(index, halves[index.model].astype(np.float32), ids)) for index in written]
-    with transaction.atomic(), connection.cursor() as cursor:
+    with transaction.atomic(savepoint=False), connection.cursor() as cursor:
         cursor.execute(
             'INSERT INTO search_chunk (id, document_id, sequence, page, start, "end", tokens, text, embedding) '
             "SELECT p.id, %s, p.sequence, p.page, p.start, p.stop, p.tokens, p.text, p.embedding FROM unnest("

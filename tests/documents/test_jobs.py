@@ -154,6 +154,20 @@ def test_one_document_does_not_wait_for_another_workspaces_thousands(
     assert [each for each in worked_on if each != one.id] == [document.id for document in many], "oldest first"
 
 
+def test_what_a_person_uploads_goes_before_what_a_command_imports(
+    workspace_a: Any, owner: Any, run_jobs: Callable[[], int], worked_on: list[Any]
+) -> None:
+    with workspace(workspace_a):
+        imported = DocumentFactory.create_batch(5)
+        jobs.queue_unfinished()
+        uploaded = DocumentFactory(created_by_id=owner.pk)
+        assert queueing.places([uploaded.id, imported[0].id]) == {uploaded.id: 1, imported[0].id: 2}
+        jobs.queue_unfinished()
+    run_jobs()
+    assert worked_on.index(uploaded.id) == 2, "after the two that were in Redis"
+    assert [each for each in worked_on if each != uploaded.id] == [document.id for document in imported]
+
+
 def test_with_more_workers_a_workspace_keeps_all_of_them_busy(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenants.jobs.workers", lambda: 4)
     with workspace(workspace_a):

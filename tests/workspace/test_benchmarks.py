@@ -61,9 +61,11 @@ def test_embedding(model_dir: Path):
 @in_database
 def test_ingestion(model_dir: Path, settings: LazySettings, tmp_path: Path):
     settings.FILES_DIR = tmp_path / "files"
-    answer = ingestion.run(str, rounds=1, characters=3000).as_dict()
+    answer = ingestion.run(str, rounds=1, characters=3000, pages=3, files=4).as_dict()
     require_the_contract(answer, "ingestion")
-    assert [setting["name"] for setting in answer["settings"]] == ["plain text", "PDF"]
+    names = ["plain text", "PDF", "Markdown", "PDF of 3 pages", "4 small files"]
+    assert [setting["name"] for setting in answer["settings"][:-1]] == names
+    assert answer["settings"][-2]["detail"]["documents"] == 4
 
 
 @in_database

@@ -30,18 +30,25 @@ def passages(count: int) -> list[str]:
     return list(islice(pieces, count))
 
 
-def volumes(count: int, characters: int) -> list[str]:
-    """Texts of about so many characters each, all different."""
+def volumes(count: int, characters: int, *, headed: bool = False) -> list[str]:
+    """Texts of about so many characters each, all different; `headed`: each article below its name as a Markdown heading."""
     found: list[str] = []
     volume = ""
-    for _, text in articles():
-        volume += text + "\n\n"
+    for name, text in articles():
+        volume += f"# {name}\n\n{text}\n\n" if headed else text + "\n\n"
         if len(volume) >= characters:
             found.append(volume)
             volume = ""
         if len(found) == count:
             break
     return found
+
+
+def paragraphs(count: int, characters: int) -> list[str]:
+    """Short texts of at most so many characters, over again from the first when there are not so many."""
+    found = (text[at : at + characters] for _, text in articles() for at in range(0, len(text), characters))
+    different = list(islice(found, count))
+    return [different[number % len(different)] for number in range(count)]
 
 
 def questions(count: int) -> list[str]:
@@ -55,10 +62,10 @@ def questions(count: int) -> list[str]:
     return list(found)[:count]
 
 
-def pdf(text: str) -> bytes:
+def pdf(text: str, page_lines: int = PAGE_LINES) -> bytes:
     """A PDF of pages of Helvetica with that text, one line below the other."""
     lines = [line[at : at + LINE_CHARACTERS] for line in text.splitlines() for at in range(0, len(line), LINE_CHARACTERS)]
-    pages = [lines[at : at + PAGE_LINES] for at in range(0, len(lines), PAGE_LINES)]
+    pages = [lines[at : at + page_lines] for at in range(0, len(lines), page_lines)]
     kids = " ".join(f"{4 + 2 * number} 0 R" for number in range(len(pages)))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",

@@ -20,6 +20,8 @@ class Command(Base):
         parser.add_argument("--passages", type=int, help="search, provisioning, scan, sealed, hnsw: so many to be searched")
         parser.add_argument("--users", type=int, help="search: so many people at a time")
         parser.add_argument("--levels", nargs="+", choices=Protection.values, help="search: of these levels alone")
+        parser.add_argument("--pages", type=int, help="ingestion: also a PDF of so many pages")
+        parser.add_argument("--files", type=int, help="ingestion: also so many small files, and one of another workspace")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
     def answer(
@@ -30,6 +32,8 @@ class Command(Base):
         passages: int | None,
         users: int | None,
         levels: list[str] | None,
+        pages: int | None,
+        files: int | None,
         rounds: int | None,
         **options: Any,
     ) -> dict[str, Any]:
@@ -43,6 +47,8 @@ class Command(Base):
             given["vectors"] = passages
         if name in ("search", "provisioning", "scan") and passages:
             given["passages"] = passages
+        if name == "ingestion":
+            given |= {"pages": pages or 0, "files": files or 0}
         if name == "search" and users:
             given["users"] = users
         if name == "search" and levels:
