@@ -150,7 +150,12 @@ class Sandbox:
     def _with_words(self, source: int, page: Page, secret: list[str]) -> Page:
         limits = {"memory": MEMORY_BYTES, "cpu": RECOGNISING_CPU, "wall": RECOGNISING_WALL}
         request = {"task": RECOGNISE, "about": [page.number, *secret], **limits}
-        words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)
+        try:
+            words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)
+        except Unreadable as unreadable:
+            if unreadable.reason is not Reason.INTERRUPTED:
+                raise
+            words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)  # it was not the page
         if len(words) > len(page.text):  # a scanned page can bear a stamp in letters, which is in the picture, too
             return replace(page, text=words, origin=Origin.RECOGNISED)
         return replace(page, origin=Origin.EXTRACTED if page.text else Origin.EMPTY)
@@ -168,6 +173,8 @@ class Sandbox:
             if len(answer) > most:
                 raise Unreadable(Reason.TOO_LARGE, "answer")
             ended_by = signal.Signals(-ended["status"]) if ended["status"] < 0 else None
+            if ended_by is signal.SIGKILL and ended["cpu"] < request["cpu"]:  # by nobody here: the system is short of memory
+                raise Unreadable(Reason.INTERRUPTED, ended_by.name)
             reason = _REASON_BY_SIGNAL.get(ended_by, Reason.CRASHED) if ended_by else Reason.CRASHED
             raise Unreadable(reason, ended_by.name if ended_by else "exit")
         try:

@@ -166,7 +166,7 @@ def test_a_sweep_without_the_database_ends_quietly(workspace_a, monkeypatch):
 def test_a_signal_that_comes_during_maintenance_stops_the_worker(workspace_a, monkeypatch):
     from rq.exceptions import StopRequested
 
-    def stopped():
+    def stopped(**_):
         raise StopRequested
 
     working = worker.new_worker()
