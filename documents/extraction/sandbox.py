@@ -78,6 +78,7 @@ class Sandbox:
         self._served = 0
         self._owner = os.getpid()
         self._layers: dict[str, Any] = {}
+        self.peak_kib = 0  # the most that one of its children has held so far
 
     def layers(self) -> dict[str, Any]:
         """What holds here: limits, no_new_privs, seccomp, namespaces, landlock, account; and the languages of recognition.
@@ -175,6 +176,7 @@ class Sandbox:
             self._ready()
             answer, ended = self._ask(source, request, most, progress)
             self._served += 1
+            self.peak_kib = max(self.peak_kib, ended["peak_kib"])
             if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
                 self._stop()
         if ended["late"]:

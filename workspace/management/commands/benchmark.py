@@ -7,7 +7,7 @@ from typing import Any
 from search.models import Protection
 from workspace.commands import Command as Base
 
-NAMES = ("embedding", "encryption", "ingestion", "search", "provisioning", "scan", "sealed", "hnsw", "upgrade")
+NAMES = ("embedding", "encryption", "ingestion", "search", "provisioning", "scan", "sealed", "hnsw", "upgrade", "mixed")
 
 
 class Command(Base):
@@ -18,6 +18,7 @@ class Command(Base):
         parser.add_argument("name", choices=NAMES)
         parser.add_argument("--tenants", type=int, default=0, help="provisioning: so many workspaces on top; upgrade: so many")
         parser.add_argument("--passages", type=int, help="search, provisioning, scan, sealed, hnsw: so many to be searched")
+        parser.add_argument("--files", type=int, help="mixed: so many files")
         parser.add_argument("--users", type=int, help="search: so many people at a time")
         parser.add_argument("--levels", nargs="+", choices=Protection.values, help="search: of these levels alone")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
@@ -28,6 +29,7 @@ class Command(Base):
         name: str,
         tenants: int,
         passages: int | None,
+        files: int | None,
         users: int | None,
         levels: list[str] | None,
         rounds: int | None,
@@ -43,6 +45,8 @@ class Command(Base):
             given["vectors"] = passages
         if name in ("search", "provisioning", "scan") and passages:
             given["passages"] = passages
+        if name == "mixed":
+            given = {"count": files} if files else {}
         if name == "search" and users:
             given["users"] = users
         if name == "search" and levels:
