@@ -40,7 +40,8 @@ SIDES = {
     "reference": "each file read in a sandbox and what was read embedded, in this process, one after the other",
 }
 FILES = 1000
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.05  # at the memory of readers, which live for milliseconds
+LOOKS_BETWEEN_COUNTS = 40
 STUCK_SECONDS = 600.0  # without any document ending: longer than the limits of a reader
 
 
@@ -56,6 +57,7 @@ def run(say: Callable[[str], None], *, count: int = FILES) -> Comparison:
             seconds, peaks = _until_ended(Document.objects.filter(pk__in=kinds), worker, say)
             alive = worker.poll() is None
         figures = {**peaks, **_what_became(kinds), "time_share": _time_share(seconds)}
+    say(f"{len(kinds) / seconds:.2f} files/s: {figures}")
     bare, peak = _bare([file for _, file in batch])
     figures["reader_peak_mb"] = max(round(peak / 1024), peaks["reader_peak_mb"])
     detail = {"files": len(kinds), "worker_alive": alive, **figures}
@@ -91,11 +93,12 @@ def _until_ended(
     """Seconds from the first that was begun to the last that ended, and the most memory that worker and readers held."""
     count = documents.count()
     peaks = {"worker_peak_mb": 0, "reader_peak_mb": 0}
-    ended, moved = 0, time.monotonic()
+    ended, moved, looks = 0, time.monotonic(), 0
     while ended < count:
+        looks += 1
         for name, pids in (("worker_peak_mb", [worker.pid]), ("reader_peak_mb", _grandchildren(worker.pid))):
             peaks[name] = max(peaks[name], *(_peak_mb(pid) for pid in pids), 0)
-        if (now := documents.exclude(state__in=Document.UNFINISHED).count()) > ended:
+        if looks % LOOKS_BETWEEN_COUNTS == 0 and (now := documents.exclude(state__in=Document.UNFINISHED).count()) > ended:
             if now // 100 > ended // 100:
                 say(f"{now} of {count} have ended.")
             ended, moved = now, time.monotonic()
