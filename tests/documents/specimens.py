@@ -21,12 +21,12 @@ PLAIN, BODY, SUBJECT = bytes(2), 0x1000, 0x0037  # a style of Word; properties o
 
 @dataclass(frozen=True)
 class Specimen:
-    """A file, and how it ends: `reason` is empty where it becomes ready. `pictures`: its words are recognised in them."""
+    """A file, of formats that are built alike, and how it ends: `reason` is empty where it becomes ready."""
 
     name: str
     content: bytes
+    family: str
     reason: str = ""
-    pictures: bool = False
 
 
 def _wrapped(text: str, width: int = 90) -> str:
@@ -67,30 +67,36 @@ def _picture(form: str) -> Callable[[], bytes]:
     return lambda: files.saved(files.picture(SEEN[0]).convert("RGB"), form)
 
 
-_BUILDERS: dict[str, Callable[[], bytes]] = {
-    "txt": TEXT.encode,
-    "md": lambda: "\n\n".join(f"# Pier {n}\n\n{section}" for n, section in enumerate(SECTIONS)).encode(),
-    "csv": lambda: ("number,words\n" + "".join(f'{n},"{section}"\n' for n, section in enumerate(SECTIONS))).encode(),
-    "html": lambda: f"<!doctype html><html><body>{_paragraphs('p')}</body></html>".encode(),
-    "rtf": lambda: files.rtf(TEXT),
-    "eml": lambda: files.eml("Piers", TEXT),
-    "docx": lambda: files.docx("".join(map(files.paragraph, SECTIONS))),
-    "pptx": lambda: files.pptx([files.shape(section) for section in SECTIONS]),
-    "xlsx": lambda: files.xlsx({f"Sheet {n}": [[section]] for n, section in enumerate(SECTIONS)}),
-    "epub": lambda: files.epub([f"<html><body><p>{escape(section)}</p></body></html>" for section in SECTIONS]),
-    "odt": lambda: files.opendocument("text", _paragraphs("text:p")),
-    "odp": lambda: files.opendocument("presentation", _slides()),
-    "ods": lambda: files.opendocument("spreadsheet", _tables()),
-    "doc": lambda: files.doc([(f"{section[:200]} {part}\r", PLAIN) for section in SECTIONS for part in range(8)]),
-    "ppt": lambda: files.ppt([(f"Pier {n}", section, "") for n, section in enumerate(SECTIONS)]),
-    "xls": lambda: files.xls({f"Sheet {n}": [[section]] for n, section in enumerate(SECTIONS)}),
-    "msg": lambda: files.compound(files.msg({SUBJECT: "Piers", BODY: TEXT})),
-    "pdf": lambda: files.pdf([_wrapped(section) for section in SECTIONS]),
-}
-_PICTURES: dict[str, Callable[[], bytes]] = {
-    "scan.pdf": lambda: files.scanned([files.picture(words) for words in SEEN]),
-    "tiff": _tiff,
-    **{form: _picture(form.upper()) for form in ("png", "jpeg", "gif", "webp", "bmp")},
+_BUILDERS: dict[str, dict[str, Callable[[], bytes]]] = {
+    "text": {
+        "txt": TEXT.encode,
+        "md": lambda: "\n\n".join(f"# Pier {n}\n\n{section}" for n, section in enumerate(SECTIONS)).encode(),
+        "csv": lambda: ("number,words\n" + "".join(f'{n},"{section}"\n' for n, section in enumerate(SECTIONS))).encode(),
+        "html": lambda: f"<!doctype html><html><body>{_paragraphs('p')}</body></html>".encode(),
+        "rtf": lambda: files.rtf(TEXT),
+        "eml": lambda: files.eml("Piers", TEXT),
+    },
+    "zip": {
+        "docx": lambda: files.docx("".join(map(files.paragraph, SECTIONS))),
+        "pptx": lambda: files.pptx([files.shape(section) for section in SECTIONS]),
+        "xlsx": lambda: files.xlsx({f"Sheet {n}": [[section]] for n, section in enumerate(SECTIONS)}),
+        "epub": lambda: files.epub([f"<html><body><p>{escape(section)}</p></body></html>" for section in SECTIONS]),
+        "odt": lambda: files.opendocument("text", _paragraphs("text:p")),
+        "odp": lambda: files.opendocument("presentation", _slides()),
+        "ods": lambda: files.opendocument("spreadsheet", _tables()),
+    },
+    "container": {
+        "doc": lambda: files.doc([(f"{section[:200]} {part}\r", PLAIN) for section in SECTIONS for part in range(8)]),
+        "ppt": lambda: files.ppt([(f"Pier {n}", section, "") for n, section in enumerate(SECTIONS)]),
+        "xls": lambda: files.xls({f"Sheet {n}": [[section]] for n, section in enumerate(SECTIONS)}),
+        "msg": lambda: files.compound(files.msg({SUBJECT: "Piers", BODY: TEXT})),
+    },
+    "pdf": {"pdf": lambda: files.pdf([_wrapped(section) for section in SECTIONS])},
+    "pictures": {
+        "scan.pdf": lambda: files.scanned([files.picture(words) for words in SEEN]),
+        "tiff": _tiff,
+        **{form: _picture(form.upper()) for form in ("png", "jpeg", "gif", "webp", "bmp")},
+    },
 }
 _REFUSED: dict[str, tuple[Callable[[], bytes], Reason]] = {
     "locked.pdf": (lambda: files.pdf([_wrapped(section) for section in SECTIONS], encrypt=True), Reason.ENCRYPTED),
@@ -99,7 +105,9 @@ _REFUSED: dict[str, tuple[Callable[[], bytes], Reason]] = {
 
 
 def specimens() -> dict[str, Specimen]:
-    """By format. The last two cannot be read."""
-    found = {form: Specimen(f"piers.{form}", build()) for form, build in _BUILDERS.items()}
-    found |= {form: Specimen(f"piers.{form}", build(), pictures=True) for form, build in _PICTURES.items()}
-    return found | {form: Specimen(f"piers.{form}", build(), reason.value) for form, (build, reason) in _REFUSED.items()}
+    """By format. Those of the family "refused" cannot be read."""
+    found = {
+        form: Specimen(f"piers.{form}", build(), family) for family, forms in _BUILDERS.items() for form, build in forms.items()
+    }
+    refused = {form: Specimen(f"piers.{form}", build(), "refused", reason.value) for form, (build, reason) in _REFUSED.items()}
+    return found | refused

@@ -1,15 +1,14 @@
 """What becomes of documents whose worker, reader, disk, database or Redis is struck, at every stage, in every format.
 
 Afterwards none is stuck, every passage is there once and as in a run that nothing disturbed, nothing lies anywhere in the
-clear, and what failed says why. Without a flag a selection is tried in which every fault meets every stage; with
-`--all-faults` every fault meets every stage in every format, which takes about an hour.
+clear, and what failed says why. Without a flag a pairwise selection is tried; with `--all-faults` every fault meets every
+stage in every format, which takes about an hour.
 """
 
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import cycle
 from pathlib import Path
 from uuid import UUID
 
@@ -58,7 +57,7 @@ def makes_sense(case: Case, specimen: Specimen) -> bool:
     at_reading = case.stage in ("reading", "recognising")
     if case.stage == "unlocking":
         return case.form == LOCKED and case.fault != READER
-    if case.stage == "recognising" and not specimen.pictures:
+    if case.stage == "recognising" and specimen.family != "pictures":
         return False
     if specimen.reason and case.stage not in ("receiving", "queued", "reading"):
         return False
@@ -70,15 +69,21 @@ def everything(known: dict[str, Specimen]) -> list[Case]:
     return [case for case in found if makes_sense(case, known[case.form])]
 
 
+def pairs(case: Case, known: dict[str, Specimen]) -> set[tuple[str, ...]]:
+    """What a case tries together; and its format."""
+    family = known[case.form].family
+    return {(case.fault, case.stage), (case.fault, family), (case.stage, family), (case.form,)}
+
+
 def selection(known: dict[str, Specimen]) -> list[Case]:
-    """Every fault with every stage, the formats in turn, so that each format is struck as well."""
-    possible = everything(known)
-    pairs = dict.fromkeys((case.fault, case.stage) for case in possible)
-    forms, chosen = cycle(known), []
-    for fault, stage in pairs:
-        chosen.append(next(case for form in forms if (case := Case(fault, stage, form)) in possible))
-    left = set(known) - {case.form for case in chosen}
-    return chosen + [next(case for case in possible if case.form == form and case.fault == WORKER) for form in sorted(left)]
+    """Few cases in which every two of a fault, a stage and a family of formats meet, and every format is struck."""
+    possible = {case: pairs(case, known) for case in everything(known)}
+    left = set().union(*possible.values())
+    chosen: list[Case] = []
+    while left:
+        chosen.append(max(possible, key=lambda case: len(possible[case] & left)))
+        left -= possible[chosen[-1]]
+    return chosen
 
 
 @pytest.fixture(scope="module")
@@ -265,10 +270,3 @@ class Matrix:
         for name in ("entries_at_all", "terms", "counted"):
             if seen[name] != wanted[name]:
                 self.figures.wrong.append(f"{case}: {name} {seen[name]} instead of {wanted[name]}")
-
-
-def test_the_selection_tries_every_fault_at_every_stage_and_every_format() -> None:
-    known = specimens()
-    chosen, possible = selection(known), everything(known)
-    assert {(case.fault, case.stage) for case in chosen} == {(case.fault, case.stage) for case in possible}
-    assert {case.form for case in chosen} == set(known)

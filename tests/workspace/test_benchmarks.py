@@ -132,7 +132,6 @@ def test_mixed_every_file_ends_and_the_worker_lives(model_dir: Path):
     assert not detail["reasons"].keys() & {"internal", "outage", "interrupted", "no_sandbox", "no_model"}
     assert detail["by_kind"]["made"].keys() == {"ready"}
     assert 0 < detail["reader_peak_mb"] < 1100, "more than a reader may hold"
-    print(detail)
 
 
 @in_database
