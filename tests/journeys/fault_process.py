@@ -37,17 +37,17 @@ def stop_at(stage: str) -> None:
         time.sleep(0.003)
 
 
-def wrapped(owner: Any, name: str, *, before: Callable[..., None] | None = None, after: Callable[..., None] | None = None):
+def nothing(*_: Any, **__: Any) -> None: ...
+
+
+def wrap(owner: Any, name: str, *, before: Callable[..., None] = nothing, after: Callable[..., None] = nothing) -> None:
     original = getattr(owner, name)
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if before:
-            before(*args, **kwargs)
-        try:
-            return original(*args, **kwargs)
-        finally:
-            if after and sys.exc_info()[0] is None:
-                after(*args, **kwargs)
+        before(*args, **kwargs)
+        result = original(*args, **kwargs)
+        after(*args, **kwargs)
+        return result
 
     setattr(owner, name, wrapper)
 
@@ -65,12 +65,12 @@ def stop_everywhere() -> None:
         if document.chunks_done == document.chunks_total:
             stop_at("embedding")
 
-    wrapped(quotas, "reserve", before=lambda *_: stop_at("receiving"))
-    wrapped(ledger, "begin", before=lambda *_: stop_at("queued"))
-    wrapped(ledger, "planned", before=lambda *_, **__: stop_at("read"))
-    wrapped(ledger, "unlocked", before=lambda *_: stop_at("unlocking"))
-    wrapped(indexing, "add", after=last_batch)
-    wrapped(indexing, "publish", after=lambda *_: stop_at("publishing"))
+    wrap(quotas, "reserve", before=lambda *_: stop_at("receiving"))
+    wrap(ledger, "begin", before=lambda *_: stop_at("queued"))
+    wrap(ledger, "planned", before=lambda *_, **__: stop_at("read"))
+    wrap(ledger, "unlocked", before=lambda *_: stop_at("unlocking"))
+    wrap(indexing, "add", after=last_batch)
+    wrap(indexing, "publish", after=lambda *_: stop_at("publishing"))
 
     asked, drained = sandbox.Sandbox._ask, sandbox._drain
     tasks = {READ: "reading", RECOGNISE: "recognising"}
