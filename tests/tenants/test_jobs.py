@@ -1,6 +1,7 @@
 """Jobs: in their workspace or not at all, registered functions only, nothing private in Redis."""
 
 import contextlib
+import threading
 
 import django_rq
 import pytest
@@ -95,6 +96,35 @@ def test_garbage_in_redis_does_not_end_the_worker(workspace_a, run_jobs, field, 
     with contextlib.suppress(AssertionError):  # what could be read of it failed; the worker goes on
         run_jobs()
     assert ("alpha", "good") in seen
+
+
+def test_a_redis_that_takes_nothing_does_not_end_the_worker(workspace_a, monkeypatch):
+    """As when its disk or its memory is full: it answers, and refuses to write how the first job ended."""
+    redis = django_rq.get_queue("default").connection
+    most = redis.config_get("maxmemory")["maxmemory"]
+    ran = []
+
+    def fill(word):
+        ran.append(word)
+        if len(ran) == 1:
+            redis.config_set("maxmemory", 1)
+            threading.Timer(0.3, redis.config_set, ("maxmemory", most)).start()
+
+    monkeypatch.setitem(jobs._tasks, "tests.tenants.test_jobs.note", fill)
+    monkeypatch.setattr(worker, "REFUSED_SECONDS", 0.05)
+    with workspace(workspace_a):
+        for word in ("first", "second"):
+            jobs.enqueue("tests.tenants.test_jobs.note", word, job_id=word)
+    try:
+        working = worker.new_worker()
+        working.work(burst=True, logging_level="CRITICAL")
+    finally:
+        redis.config_set("maxmemory", most)
+    assert ran == ["first", "second"]
+    with workspace(workspace_a):
+        assert jobs.in_flight("first", "default"), "nothing says that it ended"
+        assert worker.release_jobs_of_dead_workers(idle=working.name) == 1
+        assert not jobs.in_flight("first", "default")
 
 
 def test_a_failure_leaves_no_content_in_redis(in_workspace_a, run_jobs):
