@@ -117,7 +117,7 @@ def test_search_on_services_of_its_own(model_dir: Path):
 
 @pytest.mark.slow  # starting services and a worker
 def test_mixed_every_file_ends_and_the_worker_lives(model_dir: Path):
-    command = ["manage.py", "benchmark", "mixed", "--files", "36", "--json"]
+    command = ["manage.py", "benchmark", "mixed", "--files", "24", "--json"]
     done = subprocess.run(
         [sys.executable, "-m", "workspace.command", *command], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -125,7 +125,7 @@ def test_mixed_every_file_ends_and_the_worker_lives(model_dir: Path):
     answer = json.loads(done.stdout)
     require_the_contract(answer, "mixed")
     detail = answer["settings"][0]["detail"]
-    assert detail["files"] == sum(detail["states"].values()) == 36
+    assert detail["files"] == sum(detail["states"].values()) == 24
     assert detail["worker_alive"]
     assert detail["states"].keys() <= {"ready", "failed"}
     assert sum(detail["reasons"].values()) == detail["states"]["failed"]
