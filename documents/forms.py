@@ -18,6 +18,7 @@ from tenants.errors import Refused
 from tenants.models import Membership
 
 IN_PROGRESS = "unfinished"
+UNREAD = "unread"
 GONE = "This collection no longer exists. Choose another."
 HINTS = {
     Field.Kind.INTEGER: "A whole number, in digits.",
@@ -27,7 +28,9 @@ HINTS = {
 STATES = [
     ("", "All states"),
     (IN_PROGRESS, "In progress"),
-    *((state.value, state.label) for state in (Document.State.READY, Document.State.FAILED, Document.State.CANCELLED)),
+    (Document.State.READY.value, Document.State.READY.label),
+    (UNREAD, "Ready, pages missing"),
+    *((state.value, state.label) for state in (Document.State.FAILED, Document.State.CANCELLED)),
 ]
 
 
@@ -51,7 +54,10 @@ class FilterForm(forms.Form):
         found: dict[str, Any] = {}
         if collection := self.cleaned_data.get("collection"):
             found["collection_id"] = collection
-        if state := self.cleaned_data.get("state"):
+        state = self.cleaned_data.get("state")
+        if state == UNREAD:
+            found |= {"state": Document.State.READY, "pages_unread__gt": 0}
+        elif state:
             found["state__in"] = Document.UNFINISHED if state == IN_PROGRESS else [state]
         if reason := self.cleaned_data.get("reason"):
             found["reason"] = reason

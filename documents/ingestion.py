@@ -8,6 +8,7 @@ committed batch, from which the next run continues.
 import functools
 import logging
 import secrets
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -20,6 +21,7 @@ from redis.exceptions import RedisError
 from documents import ledger, queueing, storage
 from documents.chunking import Chunker
 from documents.extraction.pages import Extraction
+from documents.extraction.progress import Told
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 BATCH = 32
 # Formats whose text has "# " headings and lists to cut at.
 HEADED = frozenset({"markdown", "docx", "doc", "odt", "html", "epub"})
+_SECONDS_BETWEEN_LOOKS = 1.0  # while pages are read
 _PAGES_BETWEEN_LOOKS = 200  # pages chunked between two looks at whether the document was cancelled
 
 
@@ -95,12 +98,25 @@ def _extract(document: Document) -> Extraction:
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
         stored = storage.read(document.id, document.stored_name)
-        return sandbox().extract(stored, extension, before_picture=lambda: ledger.still_working(document.id))
+        return sandbox().extract(stored, extension, progress=_noted_now_and_then(document.id))
     except (storage.FileMissing, Tampered) as error:
         raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
     except SandboxUnavailable as error:
         logger.error("%s", error)
         raise Unreadable(Reason.NO_SANDBOX) from None
+
+
+def _noted_now_and_then(document_id: UUID) -> Told:
+    """Writes down how many pages are read, and looks whether somebody cancelled: once a second, not with every page."""
+    noted = time.monotonic()
+
+    def note(done: int, total: int) -> None:
+        nonlocal noted
+        if time.monotonic() - noted >= _SECONDS_BETWEEN_LOOKS:
+            ledger.reading(document_id, done=done, total=total)
+            noted = time.monotonic()
+
+    return note
 
 
 def _embed(document_id: UUID, *, headed: bool) -> None:

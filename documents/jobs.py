@@ -72,6 +72,14 @@ def retry(document_ids: Collection[UUID]) -> int:
     return len(retried)
 
 
+def read_again(document_ids: Collection[UUID]) -> int:
+    """Read those of them anew of which pages could not be read, as the ledger says; how many there were."""
+    found = ledger.read_again(document_ids)
+    if found:
+        begin_again(found)
+    return len(found)
+
+
 def cancel(document_ids: Collection[UUID]) -> int:
     """Cancel those of them that have not ended, and let others have their place in the queue; how many there were."""
     cancelled = ledger.cancel_all(document_ids)

@@ -32,7 +32,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
     State.EXTRACTING: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
     State.EMBEDDING: frozenset({State.QUEUED, State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
-    State.READY: frozenset(),
+    State.READY: frozenset({State.QUEUED}),  # when it is read again
     State.FAILED: frozenset({State.QUEUED}),
     State.CANCELLED: frozenset({State.QUEUED}),
 }
@@ -66,9 +66,19 @@ def begin(document_id: UUID) -> Document | None:
     document.attempts += 1
     document.retry_at = None
     document.started_at = document.started_at or timezone.now()
-    _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, "attempts", "retry_at", "started_at")
+    document.pages_read = document.pages_total = 0
+    kept = ("attempts", "retry_at", "started_at", "pages_read", "pages_total")
+    _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, *kept)
     _open(document_id, Stage.Name.EMBED if document.pages else Stage.Name.EXTRACT)
     return document
+
+
+def reading(document_id: UUID, *, done: int, total: int) -> None:
+    """How many pages are read so far, for whoever looks on. Raises Stopped."""
+    _still_open()
+    unfinished = Document.objects.filter(pk=document_id, state=State.EXTRACTING)
+    if not unfinished.update(pages_read=done, pages_total=total):
+        raise Stopped
 
 
 @transaction.atomic
@@ -77,7 +87,7 @@ def extracted(document_id: UUID, extraction: Extraction) -> None:
     document = _working(document_id, State.EXTRACTING)
     _keep(document, extraction)
     document.attempts, document.retries = 1, 0
-    _enter(document, State.EMBEDDING, "pages", "format", "detail", "attempts", "retries")
+    _enter(document, State.EMBEDDING, "pages", "pages_unread", "format", "detail", "attempts", "retries")
     _close([document_id], Stage.Outcome.DONE, **tally(extraction))
     _open(document_id, Stage.Name.EMBED)
 
@@ -91,7 +101,7 @@ def unlocked(document_id: UUID, extraction: Extraction) -> None:
     _keep(document, extraction)
     document.reason, document.attempts, document.retries = "", 0, 0
     document.started_at = document.finished_at = None
-    fields = ("pages", "format", "detail", "reason", "attempts", "retries", "started_at", "finished_at")
+    fields = ("pages", "pages_unread", "format", "detail", "reason", "attempts", "retries", "started_at", "finished_at")
     _enter(document, State.QUEUED, *fields)
     _open(document_id, Stage.Name.EXTRACT)  # it ran in the request that had the password
     _close([document_id], Stage.Outcome.DONE, **tally(extraction))
@@ -113,7 +123,7 @@ def _keep(document: Document, extraction: Extraction) -> None:
         ),
         batch_size=_PAGES_AT_ONCE,
     )
-    document.pages = len(extraction.pages)
+    document.pages, document.pages_unread = len(extraction.pages), len(extraction.numbers(Origin.FAILED))
     document.format = extraction.format
     document.detail = _unread(extraction)
 
@@ -169,11 +179,8 @@ def cancel_all(document_ids: Iterable[UUID]) -> int:
 def stop_all(document_ids: Iterable[UUID]) -> list[UUID]:
     """Cancel as a part of something else, which is what the log tells of. Returns those that had not ended."""
     found = _locked_all(document_ids, state__in=Document.UNFINISHED)
-    indexing.remove(found)
-    Page.objects.filter(document_id__in=found).delete()
     _close(found, Stage.Outcome.CANCELLED)
-    forgotten = {"pages": 0, "chunks_total": 0, "chunks_done": 0, "retry_at": None}
-    _enter_all(found, State.CANCELLED, finished_at=timezone.now(), **forgotten)
+    _enter_all(found, State.CANCELLED, finished_at=timezone.now(), retry_at=None, **_forget(found))
     return found
 
 
@@ -182,6 +189,23 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
     """Queue again those of them that can be, and return them. They continue with the stage that failed."""
     again = Q(state=State.CANCELLED) | Q(state=State.FAILED, reason__in=RETRYABLE)
     found = _locked_all(document_ids, again, trashed_at=None)
+    _queue_again(found)
+    return found
+
+
+@transaction.atomic
+def read_again(document_ids: Iterable[UUID]) -> list[UUID]:
+    """Queue those of them that are ready but have pages that could not be read, to be read from their files, and return them.
+
+    What was read of them is forgotten: until they are ready again they are not found.
+    """
+    found = _locked_all(document_ids, state=State.READY, pages_unread__gt=0, trashed_at=None)
+    _queue_again(found, **_forget(found))
+    return found
+
+
+def _queue_again(found: list[UUID], **columns: object) -> None:
+    """As if they had just come, from where they are."""
     write = Document._meta.get_field("detail").writer()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -190,9 +214,15 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
             [found, [write(pk, "") for pk in found]],
         )
     fresh = {"reason": "", "attempts": 0, "retries": 0, "started_at": None, "finished_at": None}
-    _enter_all(found, State.QUEUED, **fresh)
+    _enter_all(found, State.QUEUED, **fresh, **columns)
     _note(Event.RETRIED, found)
-    return found
+
+
+def _forget(found: list[UUID]) -> dict[str, object]:
+    """What was done so far for documents that are locked; returns what their rows then say."""
+    indexing.remove(found)
+    Page.objects.filter(document_id__in=found).delete()
+    return {"pages": 0, "pages_unread": 0, "chunks_total": 0, "chunks_done": 0}
 
 
 def tally(extraction: Extraction) -> dict[str, int]:
@@ -295,4 +325,4 @@ def _unread(extraction: Extraction) -> str:
     said = f"{len(failed)} of {len(extraction.pages)} pages could not be read and are not searchable: {numbers}."
     if extraction.why is None:
         return said
-    return f"{said} {SENTENCES[extraction.why][0]} Once that has changed, upload the file again to have them read."
+    return f"{said} {SENTENCES[extraction.why][0]} Once that has changed, choose Read again."

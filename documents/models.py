@@ -133,6 +133,9 @@ class Document(models.Model):
     reason = models.CharField(max_length=20, default="", blank=True)  # a reasons.Reason; empty unless failed
     detail = EncryptedTextField(default="")
     pages = models.PositiveIntegerField(default=0)  # committed pages: 0 until the text is extracted
+    pages_unread = models.PositiveIntegerField(default=0, db_default=0)  # of them, those that could not be read
+    pages_read = models.PositiveIntegerField(default=0, db_default=0)  # while its text is extracted: so many are done
+    pages_total = models.PositiveIntegerField(default=0, db_default=0)  # of so many; 0 where nobody knows yet
     chunks_total = models.PositiveIntegerField(default=0)
     chunks_done = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)  # starts without progress since
@@ -183,6 +186,11 @@ class Document(models.Model):
     @property
     def can_be_retried(self) -> bool:
         return self.state == self.State.CANCELLED or (self.state == self.State.FAILED and self.reason in RETRYABLE)
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """It is found, but not all of it: some pages could not be read when it was."""
+        return self.state == self.State.READY and self.pages_unread > 0
 
     @property
     def is_locked(self) -> bool:

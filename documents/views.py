@@ -122,7 +122,7 @@ def _failures(visible: QuerySet[Document], form: FilterForm) -> list[Failure]:
 @require_POST
 @requires("upload")
 def documents_act(request: WorkspaceRequest) -> HttpResponse:
-    """`do` retry, cancel or trash to each `document` named or, with `which=all`, to all of the filter in `query`."""
+    """`do` retry, read-again, cancel or trash to each `document` named, or with `which=all` to all of the filter in `query`."""
     visible, query = visible_documents(request.membership), QueryDict(request.POST.get("query", ""))
     if request.POST.get("which") == "all":
         form = FilterForm(query, collections=access.visible_by_name(request.membership))
@@ -140,6 +140,9 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
         case "retry":
             retried = sum(map(jobs.retry, batches))
             _say(request, retried, "queued again", "None of these failed for a passing reason, or was cancelled.")
+        case "read-again":
+            again = sum(map(jobs.read_again, batches))
+            _say(request, again, "queued to be read again", "Of none of these pages are missing.")
         case "cancel":
             _say(request, sum(map(jobs.cancel, batches)), "cancelled", "None of these is in progress.")
         case "trash":
@@ -305,8 +308,9 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
 @requires("upload")
 def document_retry(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     get_object_or_404(visible_documents(request.membership), pk=document_id)
-    if not jobs.retry([document_id]):
-        messages.error(request, "Only a document that failed for a passing reason, or was cancelled, can be retried.")
+    if not jobs.retry([document_id]) and not jobs.read_again([document_id]):
+        said = "Only a document that failed for a passing reason, was cancelled or has unread pages can be tried again."
+        messages.error(request, said)
     return _back(request, document_id)
 
 

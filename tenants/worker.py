@@ -6,7 +6,9 @@ Refuses to know what a job does, and stays alive whatever Redis says.
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +34,7 @@ from tenants.sweeping import sweep
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5
+REFUSED_SECONDS = 1  # until Redis is asked again
 
 
 class TenantJob(Job):
@@ -113,20 +116,45 @@ class HotWorker(SimpleWorker):
     """Runs jobs in its own process, so that the model stays loaded, with a heartbeat of its own while one runs.
 
     A forked child of a process with a warm model may hang, and RQ's in-process worker sends no heartbeat during a job:
-    its death would be noticed only when the job's time-out is over.
+    its death would be noticed only when the job's time-out is over. It also outlives a Redis that is away, or that answers
+    but takes nothing, as when its disk or its memory is full.
     """
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        while not self._stop_requested:
+            try:
+                return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            except RedisError as error:
+                logger.error("no job can be taken: %s", describe_exception(error))
+                time.sleep(REFUSED_SECONDS)
+        raise StopRequested
+
+    def check_for_suspension(self, burst: bool) -> None:
+        with suppress(RedisError):  # which is noticed, and waited for, when a job is to be taken
+            super().check_for_suspension(burst)
 
     def get_heartbeat_ttl(self, job: Job) -> int:
         return HEARTBEAT_SECONDS * 6
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Redis may have forgotten this worker: without its name and process nobody would see it, nor notice its death."""
-        if not self.connection.hexists(self.key, "birth"):
-            self.connection.delete(self.key)
-            self.register_birth()
-        super().heartbeat(timeout, pipeline)
+        try:
+            if not self.connection.hexists(self.key, "birth"):
+                self.connection.delete(self.key)
+                self.register_birth()
+            super().heartbeat(timeout, pipeline)
+        except RedisError as error:
+            if pipeline is not None:
+                raise
+            logger.warning("heartbeat failed: %s", describe_exception(error))
 
     def execute_job(self, job: Job, queue: Any) -> None:
+        try:
+            self._execute(job, queue)
+        except RedisError as error:  # the database knows how far it came, and what is left of it in Redis is released below
+            logger.error("how job %s ended is not noted: %s", job.id, describe_exception(error))
+
+    def _execute(self, job: Job, queue: Any) -> None:
         self._note_taken()
         execution = self.prepare_execution(job)
         stop = threading.Event()
@@ -167,7 +195,7 @@ class HotWorker(SimpleWorker):
     def run_maintenance_tasks(self) -> None:
         """Between jobs, every half minute. What fails here is tried again then; it must not end the worker."""
         try:
-            release_jobs_of_dead_workers()
+            release_jobs_of_dead_workers(idle=self.name)
             super().run_maintenance_tasks()
         except StopRequested:  # SIGTERM came in between
             raise
@@ -176,8 +204,11 @@ class HotWorker(SimpleWorker):
         sweep()
 
 
-def release_jobs_of_dead_workers() -> int:
-    """Take what dead workers held out of RQ's registry; the sweepers queue it again from the database."""
+def release_jobs_of_dead_workers(*, idle: str = "") -> int:
+    """Take what dead workers held out of RQ's registry; the sweepers queue it again from the database.
+
+    `idle`: a worker that says it has no job. What it seems to hold has ended, which could not be noted.
+    """
     released = 0
     for queue in queues():
         registry = queue.started_job_registry
@@ -188,7 +219,7 @@ def release_jobs_of_dead_workers() -> int:
             except (NoSuchJobError, ValueError):
                 queue.connection.zrem(registry.key, member)
                 continue
-            if not worker_is_alive(job.worker_name):
+            if job.worker_name == idle or not worker_is_alive(job.worker_name):
                 queue.connection.zrem(registry.key, member)
                 # it may name an execution whose record has expired, at which job.delete() would stop with a ValueError
                 queue.connection.delete(job.execution_registry.key)

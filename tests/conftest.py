@@ -37,6 +37,10 @@ hypothesis.settings.register_profile("exploring", max_examples=3_000, deadline=N
 hypothesis.settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all-faults", action="store_true", help="every fault at every stage in every format (test_faults.py)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # Argon2 costs 100 ms a person
     settings.HOSTS.append("testserver")

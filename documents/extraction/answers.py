@@ -1,4 +1,4 @@
-"""The one message a sandboxed child writes, and its reader, which believes none of it.
+"""The one message a sandboxed child writes, after word of how far it is, and its reader, which believes none of it.
 
 Length-prefixed text instead of JSON: what it costs to read is bounded by its size, whatever a hostile child writes.
 """
@@ -17,6 +17,7 @@ MAX_WORDS = 1 << 20  # bytes of an answer that holds the words of one picture
 _ORIGINS = tuple(Origin)  # written as their place in it
 _FORMAT = re.compile(rb"[a-z]{2,12}")
 _DETAIL = re.compile(rb"[A-Za-z_.]{0,80}")
+_TOLD = struct.Struct(f"<{len(MAGIC) + 1}sII")
 _UNCLEAN = re.compile("[\x00\ud800-\udfff]")
 _LABEL_LIMIT = LABEL_CHARACTERS + 20  # "…, part 12345"
 
@@ -41,8 +42,23 @@ def pack_picture(picture: Picture) -> bytes:
     return b"".join([MAGIC, b"D", shape, struct.pack("<I", len(picture.pixels)), picture.pixels])
 
 
+def pack_told(done: int, total: int) -> bytes:
+    """Before the message: so many pages of so many are read."""
+    return _TOLD.pack(MAGIC + b"N", done, total)
+
+
 def pack_refusal(reason: Reason, detail: str = "", format_name: str = "") -> bytes:
     return b"".join([MAGIC, b"R", _packed(reason.value), _packed(detail), _packed(format_name)])
+
+
+def take_told(answer: bytearray) -> tuple[int, int] | None:
+    """Take word of how far the child is from the head of what has come so far; None when there is none, or not all of it."""
+    if len(answer) < _TOLD.size or not answer.startswith(MAGIC + b"N"):
+        return None
+    _, done, total = _TOLD.unpack_from(answer)
+    del answer[: _TOLD.size]
+    total = min(total, MAX_PAGES)
+    return min(done, total), total
 
 
 def unpack_pages(answer: bytes) -> Extraction:

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 from documents.extraction import answers, pictures
 from documents.extraction.pages import Extraction, Origin, Page
 from documents.extraction.pictures import Picture
+from documents.extraction.progress import Told
 from documents.extraction.zygote import DRAW, PROBE, READ, RECOGNISE
 from documents.reasons import Reason, Unreadable
 
@@ -38,6 +39,7 @@ DRAWING_BYTES, DRAWING_CPU, DRAWING_WALL = 512 << 20, 5, 10.0
 # A full page takes some 4 to 6 s of CPU to recognise; pages that are left when the time for all is up have failed.
 RECOGNISING_CPU, RECOGNISING_WALL, RECOGNISING_ALL = 40, 120.0, 2 * 3600.0
 FORMATS = "documents.extraction.formats"
+_NEARLY = 0.9  # of a limit: what the kernel says was used is counted otherwise than what it limits
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # -I: no environment variable, user site or working directory reaches the interpreter's path.
@@ -76,6 +78,7 @@ class Sandbox:
         self._served = 0
         self._owner = os.getpid()
         self._layers: dict[str, Any] = {}
+        self.peak_kib = 0  # the most that one of its children has held so far
 
     def layers(self) -> dict[str, Any]:
         """What holds here: limits, no_new_privs, seccomp, namespaces, landlock, account; and the languages of recognition.
@@ -92,7 +95,7 @@ class Sandbox:
         extension: str,
         *,
         password: str = "",
-        before_picture: Callable[[], None] = lambda: None,
+        progress: Told = lambda done, total: None,
         seconds: float = RECOGNISING_ALL,
         memory: int = MEMORY_BYTES,
         cpu: int = CPU_SECONDS,
@@ -101,15 +104,16 @@ class Sandbox:
         """Read a document given in pieces. Raises Unreadable (the file's fault) or SandboxUnavailable (ours).
 
         The pieces go to sealed memory that has no name and no file: nothing is written to a disk. Pages that are pictures
-        are recognised one by one, for `seconds` in all; `before_picture` is called before each, and what it raises ends it.
+        are recognised one by one, for `seconds` in all. `progress` hears now and then how many pages are done, of how many,
+        and before each picture; what it raises ends it.
         The zygote hears the password: with one, use a sandbox of its own and close it.
         """
         secret = [password] if password else []
         request = {"task": READ, "about": [extension[:16], *secret], "memory": memory, "cpu": cpu, "wall": wall}
         with _sealed(document) as source:
-            extraction = self._answered(source, request, answers.MAX_BYTES, answers.unpack_pages)
+            extraction = self._answered(source, request, answers.MAX_BYTES, answers.unpack_pages, progress)
             if extraction.numbers(Origin.SCANNED):
-                extraction = self._recognised(source, extraction, secret, before_picture, seconds)
+                extraction = self._recognised(source, extraction, secret, progress, seconds)
         return extraction
 
     def draw(self, document: Iterable[bytes], page: int) -> Picture:
@@ -119,18 +123,18 @@ class Sandbox:
             request = {"task": DRAW, "about": [page], **limits}
             return self._answered(source, request, pictures.MAX_BYTES, answers.unpack_picture)
 
-    def _recognised(
-        self, source: int, extraction: Extraction, secret: list[str], before: Callable[[], None], seconds: float
-    ) -> Extraction:
+    def _recognised(self, source: int, extraction: Extraction, secret: list[str], progress: Told, seconds: float) -> Extraction:
         """With the words of its pictures: a child for each, so that one which cannot be read costs no other."""
         can = bool(self.layers()["languages"])
         until = time.monotonic() + seconds
         room = answers.MAX_BYTES
         why: Reason | None = None
         pages: list[Page] = []
+        done, total = len(extraction.pages) - len(extraction.numbers(Origin.SCANNED)), len(extraction.pages)
         for page in extraction.pages:
             if page.origin is Origin.SCANNED:
-                before()
+                progress(done, total)
+                done += 1
                 try:
                     if not can or time.monotonic() > until:
                         raise Unreadable(Reason.TIMEOUT if can else Reason.NO_OCR)
@@ -150,16 +154,29 @@ class Sandbox:
     def _with_words(self, source: int, page: Page, secret: list[str]) -> Page:
         limits = {"memory": MEMORY_BYTES, "cpu": RECOGNISING_CPU, "wall": RECOGNISING_WALL}
         request = {"task": RECOGNISE, "about": [page.number, *secret], **limits}
-        words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)
+        try:
+            words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)
+        except Unreadable as unreadable:
+            if unreadable.reason is not Reason.INTERRUPTED:
+                raise
+            words = self._answered(source, request, answers.MAX_WORDS, answers.unpack_words)  # it was not the page
         if len(words) > len(page.text):  # a scanned page can bear a stamp in letters, which is in the picture, too
             return replace(page, text=words, origin=Origin.RECOGNISED)
         return replace(page, origin=Origin.EXTRACTED if page.text else Origin.EMPTY)
 
-    def _answered(self, source: int, request: dict[str, Any], most: int, unpack: Callable[[bytes], Answer]) -> Answer:
+    def _answered(
+        self,
+        source: int,
+        request: dict[str, Any],
+        most: int,
+        unpack: Callable[[bytes], Answer],
+        progress: Told = lambda done, total: None,
+    ) -> Answer:
         with self._turn:
             self._ready()
-            answer, ended = self._ask(source, request, most)
+            answer, ended = self._ask(source, request, most, progress)
             self._served += 1
+            self.peak_kib = max(self.peak_kib, ended["peak_kib"])
             if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
                 self._stop()
         if ended["late"]:
@@ -168,6 +185,8 @@ class Sandbox:
             if len(answer) > most:
                 raise Unreadable(Reason.TOO_LARGE, "answer")
             ended_by = signal.Signals(-ended["status"]) if ended["status"] < 0 else None
+            if ended_by is signal.SIGKILL and ended["cpu"] < _NEARLY * request["cpu"]:  # by the system, short of memory
+                raise Unreadable(Reason.INTERRUPTED, ended_by.name)
             reason = _REASON_BY_SIGNAL.get(ended_by, Reason.CRASHED) if ended_by else Reason.CRASHED
             raise Unreadable(reason, ended_by.name if ended_by else "exit")
         try:
@@ -227,20 +246,25 @@ class Sandbox:
             said = probe[:60].decode("ascii", "replace")
             raise SandboxUnavailable(f"the extraction sandbox does not hold ({said}); documents are not parsed")
 
-    def _ask(self, source: int, request: dict[str, Any], most: int) -> tuple[bytes, dict[str, Any]]:
+    def _ask(
+        self, source: int, request: dict[str, Any], most: int, progress: Told = lambda done, total: None
+    ) -> tuple[bytes, dict[str, Any]]:
         assert self._control is not None
         read, write = os.pipe()
         try:
             socket.send_fds(self._control, [json.dumps(request).encode()], [source, write])
             os.close(write)
             write = -1
-            answer = _drain(read, time.monotonic() + request["wall"] + 5, most)
+            answer = _drain(read, time.monotonic() + request["wall"] + 5, most, progress)
             os.close(read)  # a child that says too much gets EPIPE
             read = -1
             self._control.settimeout(request["wall"] + 10)
             ended = json.loads(self._control.recv(4096) or b"null")
         except (TimeoutError, ConnectionError):
             ended = None
+        except BaseException:  # of whoever hears of the progress: a child still reads, and would answer the next question
+            self._stop()
+            raise
         finally:
             for handle in (read, write):
                 if handle >= 0:
@@ -277,13 +301,17 @@ def _sealed(document: Iterable[bytes]) -> Iterator[int]:
         os.close(source)
 
 
-def _drain(read: int, deadline: float, most: int) -> bytes:
+def _drain(read: int, deadline: float, most: int, progress: Told) -> bytes:
     answer = bytearray()
-    while len(answer) <= most:
+    come = 0
+    while come <= most:
         if not select.select([read], [], [], max(0.0, deadline - time.monotonic()))[0]:
             break
         piece = os.read(read, 1 << 16)
         if not piece:
             break
         answer += piece
+        come += len(piece)
+        while told := answers.take_told(answer):
+            progress(*told)
     return bytes(answer)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-from documents.extraction import answers, confinement, recognition, seccomp
+from documents.extraction import answers, confinement, progress, recognition, seccomp
 from documents.reasons import Reason, Unreadable
 
 # What a child may be asked for: a function of the readers' module, and how its result is written down.
@@ -120,6 +120,8 @@ def _child(request: dict[str, Any], document: int, output: int, program: bytes, 
         # From here on nothing but computing.
         code = 1
         task = request["task"]
+        if task == READ:
+            progress.hear(lambda done, total: os.write(1, answers.pack_told(done, total)))
         body = _probe() if task == PROBE else _answer(bytes(view), request["about"], getattr(readers, task), PACKED[task])
         while body:
             body = body[os.write(1, body) :]

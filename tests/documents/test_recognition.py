@@ -10,11 +10,12 @@ import pytest
 from django.test import Client
 from PIL import Image
 
-from documents import ingestion
+from documents import ingestion, ledger
 from documents.extraction.pages import Extraction, Origin
 from documents.extraction.sandbox import Sandbox
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
+from search.models import Chunk
 from tenants.context import workspace
 from tests.documents import files
 from tests.factories import DocumentFactory
@@ -220,20 +221,68 @@ def test_a_picture_is_shown_beside_its_words(
 def test_a_cancelled_document_is_recognised_no_further(
     workspace_a: Any, model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from documents import ledger
-
+    monkeypatch.setattr(ingestion, "_SECONDS_BETWEEN_LOOKS", 0.0)
     with workspace(workspace_a):
-        made = DocumentFactory(content=files.scanned([files.picture(WORDS)] * 3), file_name="scan.pdf")
+        made = DocumentFactory(content=files.scanned(["Typed page", *[files.picture(WORDS)] * 3]), file_name="scan.pdf")
         seen = []
 
-        def looked(document_id: Any, real: Any = ledger.still_working) -> None:
-            seen.append(document_id)
+        def looked(document_id: Any, done: int, total: int, real: Any = ledger.reading) -> None:
+            seen.append((done, total))
             if len(seen) == 2:
                 ledger.cancel_all([document_id])
-            real(document_id)
+            real(document_id, done=done, total=total)
+            assert Document.objects.values_list("pages_read", "pages_total").get(pk=document_id) == (done, total)
 
-        monkeypatch.setattr(ledger, "still_working", looked)
+        monkeypatch.setattr(ledger, "reading", looked)
         ingestion.ingest(made.id)
-        assert len(seen) == 2
+        assert seen == [(1, 4), (2, 4)]
         assert Document.objects.get(pk=made.pk).state == Document.State.CANCELLED
         assert not Page.objects.filter(document_id=made.pk).exists()
+
+
+def test_pages_that_could_not_be_read_are_read_again_when_they_can_be(
+    client_editor: Client,
+    address: Callable[[str], str],
+    ingested: Callable[[bytes], Document],
+    without: Sandbox,
+    workspace_a: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(ingestion, "sandbox", lambda: without)
+        document = ingested(files.scanned(["Typed page", files.picture(WORDS)]))
+    whole = ingested(files.scanned(["Typed page"]))
+    page, rows = address(f"documents/{document.id}/"), address("documents/?state=unread")
+    assert "choose Read again" in client_editor.get(page).content.decode()
+    listed = client_editor.get(rows).content.decode()
+    assert "1 of 2 pages could not be read" in listed
+    assert str(whole.id) not in listed
+    assert (
+        client_editor.post(address("documents/act/"), {"which": "all", "query": "state=unread", "do": "read-again"}).status_code
+        == 302
+    )
+    with workspace(workspace_a):
+        assert not Chunk.objects.filter(document_id=document.id).exists(), "it is not found meanwhile"
+        assert Document.objects.get(pk=whole.id).state == Document.State.READY
+        assert Document.objects.get(pk=document.id).state == Document.State.QUEUED
+        ingestion.ingest(document.id)
+        again = Document.objects.get(pk=document.id)
+        assert (again.state, again.pages, again.pages_unread, again.detail) == (Document.State.READY, 2, 0, "")
+        assert WORDS in Page.objects.get(document_id=document.id, number=2).text
+        assert Chunk.objects.filter(document_id=document.id, page=2).count() == 1
+    assert "Read again" not in client_editor.get(page).content.decode()
+    client_editor.post(address(f"documents/{document.id}/retry/"))
+    with workspace(workspace_a):
+        assert Document.objects.get(pk=document.id).state == Document.State.READY, "nothing is missing"
+
+
+def test_how_many_pages_are_read_is_shown(client_viewer: Client, address: Callable[[str], str], workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        document = DocumentFactory()
+        ledger.begin(document.id)
+        ledger.reading(document.id, done=12, total=200)
+    for path in ("documents/", f"documents/{document.id}/", f"documents/{document.id}/status/"):
+        assert "12 of 200 pages" in client_viewer.get(address(path)).content.decode()
+    with workspace(workspace_a):
+        ledger.begin(document.id)  # its worker was killed, another took it up
+        assert Document.objects.get(pk=document.id).pages_total == 0

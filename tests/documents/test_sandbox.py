@@ -7,11 +7,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from django.conf import settings
 
+from documents.extraction import answers, seccomp
 from documents.extraction import sandbox as caller
-from documents.extraction import seccomp
 from documents.extraction.sandbox import Sandbox, SandboxUnavailable
 from documents.reasons import Reason, Unreadable
 
@@ -192,3 +193,34 @@ def _with_path(folder: Path) -> str:
     """A root that finds both the product and the test's own reader."""
     (folder / "documents").symlink_to(Path(caller.__file__).parents[1])
     return str(folder)
+
+
+def test_what_a_reader_says_of_its_progress_is_heard_and_believed_no_further(hostile: Sandbox) -> None:
+    heard: list[tuple[int, int]] = []
+    found = hostile.extract([b"tell 3/10 999999999/4 7/4000000000"], "", progress=lambda *told: heard.append(told))
+    assert heard == [(3, 10), (4, 4), (7, answers.MAX_PAGES)]
+    assert found.pages[0].text == "told"
+
+
+def test_who_hears_of_the_progress_may_end_the_reading(hostile: Sandbox) -> None:
+    class Enough(Exception): ...
+
+    def enough(done: int, total: int) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        hostile.extract([b"tell 1/2"], "", progress=enough)
+    assert said(hostile, "modules") == "False", "the next document got the answer of the one before"
+
+
+def test_a_reader_that_is_killed_from_outside_was_interrupted(hostile: Sandbox) -> None:
+    """As by a system that is short of memory: not the file's fault, so that it is tried again."""
+
+    def kill(done: int, total: int) -> None:
+        (zygote,) = [child for child in psutil.Process().children() if child.pid == hostile._process.pid]  # type: ignore[union-attr]
+        for child in zygote.children():
+            child.kill()
+
+    with pytest.raises(Unreadable) as refused:
+        hostile.extract([b"tell_and_loop 1/2"], "", progress=kill)
+    assert (refused.value.reason, refused.value.detail) == (Reason.INTERRUPTED, "SIGKILL")

@@ -1,16 +1,14 @@
 """kill -9 of a real worker and a real web server, and a Redis that forgets everything: nothing is lost, doubled or left behind.
 
-A stage is held by locking the table that ends it: the process waits there, is killed there, and no timing decides.
+A stage is held by locking the table that ends it: the process waits there, is killed there, and no timing decides. What
+becomes of single documents, stage by stage and format by format, is in test_faults.
 """
 
 import os
-import re
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -21,18 +19,11 @@ import rq
 
 from tenants.keys.providers import Keystore
 from tests.journeys.conftest import MakePlace, revive
-from tests.journeys.place import Place, files_below
+from tests.journeys.place import Place
 from tests.journeys.visitor import PATIENCE, Visitor
 from tests.running import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("all_alive")]
-
-BATCH = 32  # passages that are embedded and committed together
-STAGES = {  # where a document stands when its worker is killed: the table held, the state seen
-    "reading the file": ("documents_page", "extracting"),
-    "the first batch": ("search_chunk", "embedding"),
-    "publishing": ("search_terms", "embedding"),
-}
 
 
 def long_text(subject: str, paragraphs: int) -> bytes:
@@ -92,49 +83,6 @@ def files_of(place: Place) -> set[str]:
 
 def known_files(place: Place) -> set[str]:
     return {name for (name,) in place.query("SELECT stored_name FROM documents_document")}
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_document_survives_its_worker(stage: str, running: Running, place: Place) -> None:
-    table, state = STAGES[stage]
-    subject = f"harvest {stage}"
-    with place.held(table):
-        (document,) = place.upload((f"{stage}.txt", long_text(subject, 40)))
-        wait_for_holder(place, table)
-        waiting = place.waiters(table)
-        progress = place.progress(document)
-        assert progress.state == state
-        kill_the_worker(running)
-        assert place.progress(document) == progress
-        assert "Ready" not in place.owner.get(f"{place.path}documents/{document}/status/").text
-        assert f"/documents/{document}/" not in place.search(subject).text
-    wait_until_sessions_ended(place, waiting)
-    running.start_worker()
-    place.wait_until_ready([document])
-    assert_exactly_once(place, document, subject)
-    assert files_of(place) == known_files(place)
-
-
-def test_it_goes_on_after_the_last_batch(running: Running, place: Place) -> None:
-    (document,) = place.upload(("long.txt", long_text("vintage", 200)))
-    running.wait(lambda: place.progress(document).chunks_done >= BATCH, "the first batch", PATIENCE)
-    with place.held("search_chunk"):
-        waiting = place.waiters("search_chunk")
-        kill_the_worker(running)
-        before = place.progress(document)
-        assert BATCH <= before.chunks_done < before.chunks_total
-        assert before.state == "embedding"
-        kept = place.query("SELECT id, xmin::text FROM search_chunk WHERE document_id = %s", document)
-        assert len(kept) == before.chunks_done
-    queue = redis_of(running)
-    for record in queue.scan_iter("rq:execution:*"):
-        queue.delete(record)  # as if the worker had been dead for longer than these are kept
-    wait_until_sessions_ended(place, waiting)
-    running.start_worker()
-    place.wait_until_ready([document])
-    assert_exactly_once(place, document, "vintage")
-    after = place.query("SELECT id, xmin::text FROM search_chunk WHERE document_id = %s", document)
-    assert set(kept) <= set(after), "what was committed before the kill was written again"
 
 
 def test_waiting_documents_survive_a_worker_and_a_redis(running: Running, place: Place) -> None:
@@ -298,21 +246,3 @@ def test_an_upload_cut_off_leaves_nothing(running: Running, place: Place, half_a
     half_an_upload.close()
     running.wait(lambda: files_of(place) == known_files(place), "the half file to be removed", PATIENCE)
     assert place.query("SELECT count(*) FROM documents_document") == rows
-
-
-def test_nothing_in_the_clear_is_left_behind(running: Running, place: Place) -> None:
-    """After a kill in the middle of reading and embedding: neither in files nor in shared memory."""
-    subject = "unmistakable zarquonberry"
-    with place.held("search_chunk"):
-        (document,) = place.upload(("clear.txt", long_text(subject, 3)))
-        wait_for_holder(place, "search_chunk")
-        waiting = place.waiters("search_chunk")
-        kill_the_worker(running)
-        for directory in (running.var, running.logs, Path("/dev/shm")):
-            for path in files_below(directory):
-                with suppress(OSError):
-                    assert not path.is_file() or b"zarquonberry" not in path.read_bytes(), path
-    wait_until_sessions_ended(place, waiting)
-    running.start_worker()
-    place.wait_until_ready([document])
-    assert re.search("Section 1 is about", place.owner.get(f"{place.path}documents/{document}/").text)

@@ -1,6 +1,7 @@
 """Jobs: in their workspace or not at all, registered functions only, nothing private in Redis."""
 
 import contextlib
+import threading
 
 import django_rq
 import pytest
@@ -97,6 +98,35 @@ def test_garbage_in_redis_does_not_end_the_worker(workspace_a, run_jobs, field, 
     assert ("alpha", "good") in seen
 
 
+def test_a_redis_that_takes_nothing_does_not_end_the_worker(workspace_a, monkeypatch):
+    """As when its disk or its memory is full: it answers, and refuses to write how the first job ended."""
+    redis = django_rq.get_queue("default").connection
+    most = redis.config_get("maxmemory")["maxmemory"]
+    ran = []
+
+    def fill(word):
+        ran.append(word)
+        if len(ran) == 1:
+            redis.config_set("maxmemory", 1)
+            threading.Timer(0.3, redis.config_set, ("maxmemory", most)).start()
+
+    monkeypatch.setitem(jobs._tasks, "tests.tenants.test_jobs.note", fill)
+    monkeypatch.setattr(worker, "REFUSED_SECONDS", 0.05)
+    with workspace(workspace_a):
+        for word in ("first", "second"):
+            jobs.enqueue("tests.tenants.test_jobs.note", word, job_id=word)
+    try:
+        working = worker.new_worker()
+        working.work(burst=True, logging_level="CRITICAL")
+    finally:
+        redis.config_set("maxmemory", most)
+    assert ran == ["first", "second"]
+    with workspace(workspace_a):
+        assert jobs.in_flight("first", "default"), "nothing says that it ended"
+        assert worker.release_jobs_of_dead_workers(idle=working.name) == 1
+        assert not jobs.in_flight("first", "default")
+
+
 def test_a_failure_leaves_no_content_in_redis(in_workspace_a, run_jobs):
     jobs.enqueue("tests.tenants.test_jobs.fail", job_id="x")
     with pytest.raises(AssertionError, match=r"ValueError at .*test_jobs.py"):
@@ -166,7 +196,7 @@ def test_a_sweep_without_the_database_ends_quietly(workspace_a, monkeypatch):
 def test_a_signal_that_comes_during_maintenance_stops_the_worker(workspace_a, monkeypatch):
     from rq.exceptions import StopRequested
 
-    def stopped():
+    def stopped(**_):
         raise StopRequested
 
     working = worker.new_worker()

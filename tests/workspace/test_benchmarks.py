@@ -117,6 +117,25 @@ def test_search_on_services_of_its_own(model_dir: Path):
             assert detail["floor_parts_p50"].keys() == {"middleware and HTTP", "embedding", "candidates"}
 
 
+@pytest.mark.slow  # starting services and a worker
+def test_mixed_every_file_ends_and_the_worker_lives(model_dir: Path):
+    command = ["manage.py", "benchmark", "mixed", "--files", "24", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "workspace.command", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    require_the_contract(answer, "mixed")
+    detail = answer["settings"][0]["detail"]
+    assert detail["files"] == sum(detail["states"].values()) == 24
+    assert detail["worker_alive"]
+    assert detail["states"].keys() <= {"ready", "failed"}
+    assert sum(detail["reasons"].values()) == detail["states"]["failed"]
+    assert not detail["reasons"].keys() & {"internal", "outage", "interrupted", "no_sandbox", "no_model"}
+    assert detail["by_kind"]["made"].keys() == {"ready"}
+    assert 0 < detail["reader_peak_mb"] < 1100, "more than a reader may hold"
+
+
 @in_database
 def test_hnsw(model_dir: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(filling, "EMBEDDED", 40)

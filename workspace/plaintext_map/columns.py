@@ -83,7 +83,7 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                    "the name another system gave it": "reference", "what went wrong": "detail"},
         clear={"random ids": "id collection_id stored_name", "bytes of the file": "size",
                "how far it came, and a code for why it failed": "state reason attempts retries",
-               "numbers of pages and passages": "pages chunks_total chunks_done",
+               "numbers of pages and passages": "pages pages_unread pages_read pages_total chunks_total chunks_done",
                "the number of a person": "created_by_id trashed_by_id",
                "times": "created_at started_at finished_at trashed_at retry_at"},
     ),

@@ -6,7 +6,7 @@ import re
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from documents.extraction import recognition
+from documents.extraction import progress, recognition
 from documents.extraction.answers import MAX_PAGES
 from documents.extraction.pages import Origin, clean
 from documents.extraction.pictures import COLOUR, GREY, SIDE, Picture
@@ -25,7 +25,12 @@ def read_pdf(document: bytes, password: str = "") -> list[tuple[str, str, Origin
     pdf = _opened(document, password)
     if len(pdf) > MAX_PAGES:
         raise Unreadable(Reason.TOO_COMPLEX, "pages")
-    pages = [(f"Page {index + 1}", *_page(pdf, index)) for index in range(len(pdf))]
+    pages: list[tuple[str, str, Origin]] = []
+    scanned = 0
+    for index in range(len(pdf)):
+        pages.append((f"Page {index + 1}", *_page(pdf, index)))
+        scanned += pages[-1][2] is Origin.SCANNED  # which are not done before their pictures are recognised
+        progress.tell(len(pages) - scanned, len(pdf))
     if all(origin is Origin.FAILED for _, _, origin in pages):
         raise Unreadable(Reason.DAMAGED, "pages")
     return pages

@@ -7,7 +7,7 @@ from typing import Any
 from search.models import Protection
 from workspace.commands import Command as Base
 
-NAMES = ("embedding", "encryption", "ingestion", "search", "provisioning", "scan", "sealed", "hnsw", "upgrade")
+NAMES = ("embedding", "encryption", "ingestion", "search", "provisioning", "scan", "sealed", "hnsw", "upgrade", "mixed")
 
 
 class Command(Base):
@@ -21,7 +21,7 @@ class Command(Base):
         parser.add_argument("--users", type=int, help="search: so many people at a time")
         parser.add_argument("--levels", nargs="+", choices=Protection.values, help="search: of these levels alone")
         parser.add_argument("--pages", type=int, help="ingestion: also a PDF of so many pages")
-        parser.add_argument("--files", type=int, help="ingestion: also so many small files, and one of another workspace")
+        parser.add_argument("--files", type=int, help="mixed: so many; ingestion: also so many, and one of another workspace")
         parser.add_argument("--rounds", type=int, help="how often each side is measured")
 
     def answer(
@@ -49,6 +49,8 @@ class Command(Base):
             given["passages"] = passages
         if name == "ingestion":
             given |= {"pages": pages or 0, "files": files or 0}
+        if name == "mixed":
+            given = {"count": files} if files else {}
         if name == "search" and users:
             given["users"] = users
         if name == "search" and levels:
