@@ -30,7 +30,7 @@ def test_retry_of_what_cannot_heal_is_refused(client_editor: Client, address: Ad
     with workspace(workspace_a):
         document = DocumentFactory(state=State.FAILED, reason="encrypted")
     answer = client_editor.post(address(f"documents/{document.id}/retry/"), follow=True)
-    assert "can be retried" in answer.content.decode()
+    assert "can be tried again" in answer.content.decode()
     with workspace(workspace_a):
         assert Document.objects.get().state == State.FAILED
 
