@@ -144,6 +144,12 @@ class Document(models.Model):
     finished_at = models.DateTimeField(null=True)
     trashed_at = models.DateTimeField(null=True)  # out of sight and out of the search since; erased when its time is over
     trashed_by_id = models.BigIntegerField(null=True)
+    # Versions, which documents.versions keeps:
+    series = models.UUIDField(null=True)  # the id of the first version; null on that itself
+    version = models.PositiveIntegerField(default=1, db_default=1)
+    is_current = models.BooleanField(default=True, db_default=True)  # of its series, the one lists, counts and search show
+    content_digest = models.BinaryField(max_length=32, null=True)  # keyed; null where an earlier version stored the file
+    name_digest = models.BinaryField(max_length=32, null=True)  # keyed, of its collection and its reference or file name
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created_at", "id"]
@@ -156,6 +162,9 @@ class Document(models.Model):
                 name="document_unfinished",
             ),
             models.Index(fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="document_trashed"),
+            models.Index(fields=["series"], condition=models.Q(series__isnull=False), name="document_series"),
+            models.Index(fields=["content_digest"], name="document_same_bytes"),
+            models.Index(fields=["collection", "name_digest"], name="document_same_name"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(

@@ -135,6 +135,20 @@
       upload.cancel.hidden = false;
     }
 
+    /* The same bytes are here: say where, and take the file once more only when asked to. */
+    function already(upload, answer) {
+      fail(upload, `${refusal(422, answer)} `, true);
+      upload.status.textContent = "Already here";
+      upload.status.className = "state";
+      const link = element("a", "", `Open “${answer.already[0].title}”`);
+      link.href = answer.already[0].url;
+      upload.said.className = "upload-said meta";
+      upload.said.append(link);
+      upload.cancel.textContent = "Upload anyway";
+      upload.cancel.setAttribute("aria-label", `Upload ${upload.path} anyway`);
+      upload.anyway = true;
+    }
+
     function refresh() {
       clearTimeout(refreshTimer);
       refreshTimer = setTimeout(() => {
@@ -171,6 +185,7 @@
       say(upload, "sending", "0%");
       const body = new FormData();
       for (const [name, value] of upload.chosen) body.append(name, value);
+      if (upload.anyway) body.append("anyway", "1");
       body.append(input.name, upload.file, upload.file.name);
       const request = new XMLHttpRequest();
       upload.request = request;
@@ -205,6 +220,8 @@
           fail(upload, "You are signed out. Reload the page and sign in to go on."); // the sign-in page came instead
         } else if (request.status === 429) {
           pause(upload, Number(request.getResponseHeader("Retry-After")) || 60);
+        } else if (answer?.already?.length) {
+          already(upload, answer);
         } else {
           fail(upload, refusal(request.status, answer), request.status >= 500);
         }
