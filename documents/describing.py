@@ -124,7 +124,8 @@ def _lock_documents(collection: Collection, ids: list[UUID]) -> set[UUID]:
     """Those of them that the search finds. In the order in which all who lock several do."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state FROM documents_document WHERE id = ANY(%s) AND collection_id = %s AND trashed_at IS NULL AND is_current "
+            "SELECT id, state FROM documents_document WHERE id = ANY(%s) AND collection_id = %s "
+            "AND trashed_at IS NULL AND is_current "
             "ORDER BY id FOR NO KEY UPDATE",
             [ids, collection.pk],
         )

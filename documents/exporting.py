@@ -162,7 +162,7 @@ def _place(document: Document) -> str:
 
 def _older(document: Document) -> str:
     place = PurePosixPath(_place(document))
-    return str(place.with_name(f"{place.stem} (version {document.version}){place.suffix}"))
+    return str(place.with_name(_part(document.download_name)))
 
 
 def _part(name: str) -> str:

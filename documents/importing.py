@@ -48,7 +48,8 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
 
     Hidden files are left out. `patterns`: only files whose reference, or name, fits one, as a shell writes them. `metadata`: a
     CSV file whose column `file` holds references (documents.sidecar). A file whose reference is in the collection with
-    the same bytes is not taken twice; with other bytes it becomes the next version. Raises Refused: no such folder, nothing in it that fits, no room, and BadSidecar.
+    the same bytes is not taken twice; with other bytes it becomes the next version. Raises Refused: no such folder, nothing in
+    it that fits, no room, and BadSidecar.
     """
     if not path.exists():
         raise Refused(f"There is no {path}. Give a folder, or a file, that this server can read.")

@@ -185,6 +185,14 @@ class Document(models.Model):
         return self.state in self.UNFINISHED
 
     @property
+    def download_name(self) -> str:
+        """The file's name, which says the version where it is not the one in use."""
+        if self.is_current:
+            return self.file_name
+        stem, dot, extension = self.file_name.rpartition(".")
+        return f"{stem} (version {self.version}).{extension}" if dot else f"{extension} (version {self.version})"
+
+    @property
     def tries(self) -> str:
         """Which try it waits for, when it failed and is tried again by itself: "2 of 3"."""
         return f"{self.retries + 1} of {len(WAITS) + 1}"

@@ -264,7 +264,7 @@ def document_download(request: WorkspaceRequest, document_id: UUID) -> HttpRespo
     if response.status_code in (200, 206):
         if request.method == "GET":  # each range: who reads from the second byte on has it, too
             record(Event.DOWNLOADED, document=str(shown.pk))
-        response.headers["Content-Disposition"] = content_disposition_header(True, shown.file_name) or "attachment"
+        response.headers["Content-Disposition"] = content_disposition_header(True, shown.download_name) or "attachment"
     return _as_data(response)
 
 

@@ -86,8 +86,9 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                "numbers of pages and passages": "pages chunks_total chunks_done",
                "the number of a person": "created_by_id trashed_by_id",
                "times": "created_at started_at finished_at trashed_at retry_at",
-               "which version of which document it is, and whether it is in use": "series version is_current",
-               "keyed digests of content and name: equal ones can be told within the workspace": "content_digest name_digest"},
+               "which version of which document it is, and whether it is in use": "series version is_current"},
+        derived={"a keyed digest of the bytes: which files of the workspace are the same": "content_digest",
+                 "a keyed digest of the collection and the name, so that it is known again": "name_digest"},
     ),
     "documents_queue": Table(
         "The queue of documents", "Since when there is something in it, and whether it is paused.",
