@@ -93,13 +93,15 @@
       // A bar never goes back, although files may be added while it runs: then only the words change.
       bar.value = open().length ? Math.max(bar.value, total ? Math.min(sent / total, 0.999) : 0) : 1;
       const done = count("done");
-      const failed = count("failed");
+      const here = uploads.filter((upload) => upload.state === "failed" && upload.anyway).length;
+      const failed = count("failed") - here;
       const left = open().length;
       const parts = left
         ? [`Uploading: ${done.toLocaleString("en")} of ${plural(ended.length, "file", "files")}`]
         : [`${plural(done, "file", "files")} uploaded`];
       const pause = left ? Math.ceil((pausedUntil - Date.now()) / 1000) : 0;
       if (pause > 0) parts.push(`too many in a short time, goes on in ${plural(pause, "second", "seconds")}`);
+      if (here) parts.push(`${here.toLocaleString("en")} already here`);
       if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
       if (count("cancelled")) parts.push(`${count("cancelled").toLocaleString("en")} cancelled`);
       words.textContent = parts.join(" · ");

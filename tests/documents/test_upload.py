@@ -84,7 +84,7 @@ def test_it_works_without_the_script(client_editor: Client, address: Address) ->
     page = client_editor.get(address("documents/upload/")).content.decode()
     assert 'enctype="multipart/form-data"' in page
     assert 'name="files" multiple' in page
-    answer = client_editor.post(address("documents/upload/"), {"files": [file(), file("b.txt")]}, follow=True)
+    answer = client_editor.post(address("documents/upload/"), {"files": [file(), file("b.txt", b"others")]}, follow=True)
     assert answer.redirect_chain == [(address("documents/"), 302)]
     assert "2 files uploaded to “Documents”." in answer.content.decode()
 
