@@ -63,8 +63,10 @@ class Comparison:
 
 
 def name_digest(collection_id: UUID, name: str) -> bytes:
-    """`name`: the reference where there is one, else the name of the file. Differs by collection."""
-    return digest("dedupe", f"document:{collection_id}:{name.casefold()}")
+    """`name`: the reference where there is one, else the name of the file. Capital letters count, as in the
+    folders files are imported from. Differs by collection.
+    """
+    return digest("dedupe", f"document:{collection_id}:{name}")
 
 
 def same_bytes(content_digest: bytes, among: QuerySet[Document]) -> Document | None:

@@ -45,7 +45,7 @@ def found(question: str) -> list[UUID]:
 
 def test_a_new_version_takes_over_once_it_is_ready_and_an_earlier_one_comes_back(collection: Collection) -> None:
     first = ready(add(collection, SHIPS))
-    second = add(collection, APPLES, "REPORT.txt")
+    second = add(collection, APPLES)
     assert (second.version, second.series, second.is_current) == (2, first.pk, False)
     assert found("ships in the harbour") == [first.pk], "the one in use stays until the next is ready"
     assert list(series.listed(Document.objects.all())) == [second, first]
