@@ -36,7 +36,7 @@ def upload(client: Client, address: Address, *files: SimpleUploadedFile, **field
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works(client_editor: Client, editor: Any, address: Address, workspace_a: Any) -> None:
-    answer = upload(client_editor, address, file("Größe 数据.pdf", b"%PDF-1.7 x"), file("b.txt"))
+    answer = upload(client_editor, address, file("Größe 数据.pdf", b"%PDF-1.7x"), file("b.txt"))
     assert answer.status_code == 200
     assert [one["name"] for one in answer.json()["documents"]] == ["Größe 数据.pdf", "b.txt"]
     assert answer.json()["errors"] == []
