@@ -36,7 +36,7 @@ def counted() -> tuple[int, int]:
 
 def received(content: bytes = b"some words", collection: str = "Documents") -> Document:
     stored = storage.store(Document().id, [content])
-    return receive(stored, f"{len(content)}.txt", collection_named(collection))
+    return receive(stored, f"{stored.stored_name}.txt", collection_named(collection))
 
 
 def upload(client: Client, tenant: Tenant, *contents: bytes, **headers: str) -> Any:
