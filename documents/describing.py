@@ -124,7 +124,8 @@ def _lock_documents(collection: Collection, ids: list[UUID]) -> set[UUID]:
     """Those of them that the search finds. In the order in which all who lock several do."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state FROM documents_document WHERE id = ANY(%s) AND collection_id = %s AND trashed_at IS NULL "
+            "SELECT id, state FROM documents_document WHERE id = ANY(%s) AND collection_id = %s "
+            "AND trashed_at IS NULL AND is_current "
             "ORDER BY id FOR NO KEY UPDATE",
             [ids, collection.pk],
         )
@@ -210,9 +211,13 @@ def _lock_holding(field: Field) -> set[UUID]:
     """The documents with a value in it that the search finds: whoever finishes or restores one waits, or came before."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state, trashed_at FROM documents_document d "
+            "SELECT id, state, trashed_at, is_current FROM documents_document d "
             "WHERE EXISTS (SELECT FROM documents_value v WHERE v.document_id = d.id AND v.field_id = %s) "
             "ORDER BY id FOR NO KEY UPDATE",
             [field.pk],
         )
-        return {pk for pk, state, trashed in cursor.fetchall() if state == Document.State.READY and trashed is None}
+        return {
+            pk
+            for pk, state, trashed, is_current in cursor.fetchall()
+            if state == Document.State.READY and trashed is None and is_current
+        }

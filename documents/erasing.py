@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import quotas, storage
+from documents import quotas, series, storage
 from documents.models import Collection, Document, Page, Stage, Value
 from search import indexing
 from search.pool import pool
@@ -96,7 +96,7 @@ class _Interrupted:
 
 
 def erase(ids: Iterable[UUID], **still: object) -> Erased:
-    """Erase these documents, all or none. A worker on one notices before its next commit.
+    """Erase these documents and all versions of each, all or none. A worker on one notices before its next commit.
 
     `still`: what has to be true of a document when its turn comes; one of which it is not any more is left as it is.
 
@@ -106,6 +106,7 @@ def erase(ids: Iterable[UUID], **still: object) -> Erased:
     keys = receipts.key_fingerprints(current_tenant().pk)  # before anything is locked: the provider may be far away
     with transaction.atomic(durable=True):  # nothing takes a line of the list back
         before = _take_over()
+        ids = series.with_all(ids)
         gone = _remove(_still(ids, still) if still else ids)
         followed = _write_down(gone, keys, before)
     return _after_commit(followed, erased=bool(gone.files))

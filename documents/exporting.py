@@ -1,6 +1,7 @@
 """Everything a workspace's members put in, as it was: one ZIP, written piece by piece while it is read.
 
     files/COLLECTION/PATH        each file, under the path it was imported from, or its name
+    older/COLLECTION/PATH        versions that are not in use, with "(version 1)" in their names
     metadata/COLLECTION.csv      values in the fields of the collection, as `import_documents --metadata` reads them
     judgments/NAME.csv           as the evaluation page reads them (docs/judgments.md)
     documents.csv                what is known of each document
@@ -89,14 +90,19 @@ def archive() -> Iterator[bytes]:
     with ZipFile(out, "w", zipfile.ZIP_STORED, strict_timestamps=False) as made:
         for collection in every_collection():
             folder = paths.free("files", _part(collection.name))
+            older = str(PurePosixPath("older", PurePosixPath(folder).relative_to("files")))
             names = {field.pk: field.name for field in fields_of(collection)}
             rows = [[FILE_COLUMN, *names.values()]]
             for document in _documents(collection):
-                path = paths.free(folder, _place(document))
+                path = paths.free(folder, _place(document)) if document.is_current else paths.free(older, _older(document))
                 if not (yield from _file(made, out, document, path)):
                     missing.append(path)
                 known.append(line(_known(collection, document, path)))
-                if path in made.NameToInfo and (values := {value.field_id: value.value for value in document.values.all()}):
+                if (
+                    document.is_current
+                    and path in made.NameToInfo
+                    and (values := {value.field_id: value.value for value in document.values.all()})
+                ):
                     rows.append([path.removeprefix(f"{folder}/"), *(values.get(pk, "") for pk in names)])
             if len(rows) > 1:
                 _text(made, paths.free("metadata", f"{_part(collection.name)}.csv"), as_csv(rows))
@@ -152,6 +158,11 @@ def _place(document: Document) -> str:
     if parts[-1] == document.file_name and all(part == _part(part) for part in parts):
         return reference
     return _part(document.file_name)
+
+
+def _older(document: Document) -> str:
+    place = PurePosixPath(_place(document))
+    return str(place.with_name(_part(document.download_name)))
 
 
 def _part(name: str) -> str:

@@ -35,8 +35,8 @@ def count(known: WorkspaceStats) -> dict[str, Any]:
 def _documents() -> dict[str, Any]:
     unfinished = Q(state__in=Document.UNFINISHED)
     counted = Document.objects.filter(collection__is_canary=False).aggregate(
-        documents=Count("pk"),
-        ready=Count("pk", filter=Q(state=State.READY, trashed_at=None)),
+        documents=Count("pk", filter=Q(is_current=True)),
+        ready=Count("pk", filter=Q(state=State.READY, trashed_at=None, is_current=True)),
         failed=Count("pk", filter=Q(state=State.FAILED, trashed_at=None)),
         unfinished=Count("pk", filter=unfinished),
         oldest_unfinished_at=Min("created_at", filter=unfinished),
@@ -49,7 +49,7 @@ def _documents() -> dict[str, Any]:
 
 def _index() -> dict[str, Any]:
     """Every passage of a published document has an entry, every ready document is published and has its pages."""
-    ready = Document.objects.filter(collection__is_canary=False, state=State.READY, trashed_at=None)
+    ready = Document.objects.filter(collection__is_canary=False, state=State.READY, trashed_at=None, is_current=True)
     published = ready.filter(pk__in=Terms.objects.values("document_id")).values("pk")
     written = Page.objects.filter(document=OuterRef("pk")).order_by().values("document").annotate(n=Count("pk")).values("n")
     short = ready.annotate(written=Coalesce(Subquery(written), 0)).filter(written__lt=F("pages"))

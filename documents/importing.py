@@ -47,8 +47,9 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
     """Look at a folder (or one file) without taking anything; a file's reference is its path within the folder.
 
     Hidden files are left out. `patterns`: only files whose reference, or name, fits one, as a shell writes them. `metadata`: a
-    CSV file whose column `file` holds references (documents.sidecar). A file whose reference is in the collection is not taken
-    twice. Raises Refused: no such folder, nothing in it that fits, no room, and BadSidecar.
+    CSV file whose column `file` holds references (documents.sidecar). A file whose reference is in the collection with
+    the same bytes is not taken twice; with other bytes it becomes the next version. Raises Refused: no such folder, nothing in
+    it that fits, no room, and BadSidecar.
     """
     if not path.exists():
         raise Refused(f"There is no {path}. Give a folder, or a file, that this server can read.")
@@ -58,13 +59,15 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
     if patterns and not chosen:
         raise Refused(f"No file in {path} fits {' or '.join(patterns)}.")
     values = sidecar.of_files(collection, metadata, {sidecar.file_name(name) for name in found}) if metadata else {}
-    known = references_in(collection)
+    known = _newest(collection)
+    already = 0
     files: dict[str, Path] = {}
     refused: list[RefusedFile] = []
     for name, file in chosen.items():
-        if name in known:
-            continue
         try:
+            if name in known and known[name].is_same(file.stat().st_size, _pieces(file)):
+                already += 1
+                continue
             fits = file.stat().st_size <= settings.MAX_UPLOAD_BYTES
         except OSError as error:
             refused.append(_unreadable(name, error))
@@ -74,7 +77,7 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
         else:
             refused.append(RefusedFile(name, f"The file is larger than the {size_limit()} this installation accepts."))
     _refuse_without_room(_sizes(files.values()))
-    return Plan(files, len(chosen.keys() & known), refused, values)
+    return Plan(files, already, refused, values)
 
 
 def planned(path: Path, collection_name: str, *, patterns: Sequence[str] = (), metadata: bytes = b"") -> Plan:
@@ -126,7 +129,8 @@ def import_texts(
     by: Membership | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Import:
-    """Queue texts as documents; those whose reference is already in the collection are left as they are.
+    """Queue texts as documents; those whose reference is already in the collection with the same
+    text are left as they are, and with another become its next version.
 
     `items` are gone through twice, the first time to see whether there is room for them. With `by` the collection must
     be one that the member may see; commands ask nobody. Raises Refused.
@@ -135,13 +139,14 @@ def import_texts(
         raise TypeError("texts to import are gone through twice: give a sequence")
     with transaction.atomic():  # refused, it leaves no empty collection behind
         done = Import(collection_open_to(by, collection_name) if by else collection_named(collection_name))
-        known = references_in(done.collection)
-        _refuse_without_room(len(_body(item)) for item in items if item.reference not in known)
+        known = _newest(done.collection)
+        _refuse_without_room(len(_body(item)) for item in items if not _is_known(item, known))
+    taken: set[str] = set()
     for item in items:
-        if item.reference in known:
+        if item.reference in taken or _is_known(item, known):
             done.already += 1
             continue
-        known.add(item.reference)
+        taken.add(item.reference)
         stored = storage.store(uuid4(), [_body(item)])
         title = item.title.strip() or item.reference
         with _kept(stored):
@@ -159,11 +164,35 @@ def import_texts(
     return done
 
 
-def references_in(collection: Collection) -> set[str]:
-    """The references the documents of a collection are known by elsewhere; what is in the trash is not there."""
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The newest version of what a reference names."""
+
+    version: int
+    size: int
+    content_digest: bytes | None
+
+    def is_same(self, size: int, pieces: Iterable[bytes]) -> bool:
+        """Whether these are its bytes; they are gone through only when the size says nothing. Older rows know no digest."""
+        if self.size != size or self.content_digest is None:
+            return self.size == size
+        return self.content_digest == storage.content_digest(pieces)
+
+
+def _newest(collection: Collection) -> dict[str, _Known]:
+    """By reference, without what is in the trash."""
     read = Document._meta.get_field("reference").reader()
-    there = collection.documents.filter(trashed_at=None)
-    return {read(pk, value) for pk, value in there.values_list("id", "reference")} - {""}
+    found: dict[str, _Known] = {}
+    rows = collection.documents.filter(trashed_at=None).order_by("version")
+    for pk, reference, version, size, digest in rows.values_list("id", "reference", "version", "size", "content_digest"):
+        found[read(pk, reference)] = _Known(version, size, None if digest is None else bytes(digest))
+    found.pop("", None)
+    return found
+
+
+def _is_known(item: CorpusText, known: Mapping[str, _Known]) -> bool:
+    body = _body(item)
+    return item.reference in known and known[item.reference].is_same(len(body), [body])
 
 
 def _refuse_without_room(sizes: Iterable[int]) -> None:

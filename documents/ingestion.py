@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from redis.exceptions import RedisError
 
-from documents import ledger, queueing, storage
+from documents import ledger, queueing, storage, versions
 from documents.chunking import Chunker
 from documents.extraction.pages import Extraction
 from documents.extraction.progress import Told
@@ -126,12 +126,35 @@ def _embed(document_id: UUID, *, headed: bool) -> None:
     stored = indexing.stored(document_id)
     ledger.planned(document_id, total=len(passages), done=len(stored))
     indexes.prepare()  # not within a batch's transaction, which may be undone
-    missing = [passage for passage in passages if passage.sequence not in stored]
+    missing = _add_unchanged(document_id, [passage for passage in passages if passage.sequence not in stored])
     models = indexes.models()  # once: what an index begun meanwhile lacks, `embed_rest` adds
     for batch, vectors in _embedded(missing, models):
         with transaction.atomic():
             ledger.advance(document_id, done=len(batch))
             indexing.add(document_id, batch, vectors)
+
+
+def _add_unchanged(document_id: UUID, passages: list[Passage]) -> list[Passage]:
+    """Store those whose text the version before has, with its vectors. Returns those to embed."""
+    before = versions.predecessor(document_id)
+    if before is None or not passages:
+        return passages
+    try:
+        known = indexing.same_texts(before)
+    except indexing.IncompleteDocument:  # it was erased meanwhile
+        return passages
+    same = [(passage, known[key]) for passage in passages if (key := indexing.text_digest(passage.text)) in known]
+    stored: set[int] = set()
+    for start in range(0, len(same), BATCH):
+        batch = same[start : start + BATCH]
+        made = indexing.recalled([pk for _, pk in batch])
+        if made is None:
+            continue
+        with transaction.atomic():
+            ledger.advance(document_id, done=len(batch))
+            indexing.add(document_id, [passage for passage, _ in batch], made)
+        stored.update(passage.sequence for passage, _ in batch)
+    return [passage for passage in passages if passage.sequence not in stored]
 
 
 def _embedded(passages: Iterable[Passage], models: list[str]) -> Iterator[tuple[list[Passage], dict[str, Vectors]]]:

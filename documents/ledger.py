@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from documents.describing import searchable
+from documents import series, versions
 from documents.extraction.pages import Extraction, Origin
 from documents.models import Document, Page, Stage
 from documents.reasons import HEALS, RETRYABLE, SENTENCES, WAITS, Reason
@@ -149,9 +149,11 @@ def still_working(document_id: UUID) -> None:
 
 @transaction.atomic
 def finish(document_id: UUID) -> None:
-    """Ready: from here on it is found. Raises Stopped."""
+    """Ready: from here on it is found, in the place of the version before it. Raises Stopped."""
+    rows = series.locked(document_id)
     document = _working(document_id, State.EMBEDDING)
-    indexing.publish(document_id, document.collection_id, searchable([document_id])[document_id])
+    if versions.comes_into_use(document, rows):
+        versions.put_in_use(document, rows)
     _close([document_id], Stage.Outcome.DONE)
     _end(document, State.READY)
 

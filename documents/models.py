@@ -147,6 +147,12 @@ class Document(models.Model):
     finished_at = models.DateTimeField(null=True)
     trashed_at = models.DateTimeField(null=True)  # out of sight and out of the search since; erased when its time is over
     trashed_by_id = models.BigIntegerField(null=True)
+    # Versions, which documents.versions keeps:
+    series = models.UUIDField(null=True)  # the id of the first version; null on that itself
+    version = models.PositiveIntegerField(default=1, db_default=1)
+    is_current = models.BooleanField(default=True, db_default=True)  # of its series, the one lists, counts and search show
+    content_digest = models.BinaryField(max_length=32, null=True)  # keyed; null where an earlier version stored the file
+    name_digest = models.BinaryField(max_length=32, null=True)  # keyed, of its collection and its reference or file name
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created_at", "id"]
@@ -159,6 +165,9 @@ class Document(models.Model):
                 name="document_unfinished",
             ),
             models.Index(fields=["trashed_at"], condition=models.Q(trashed_at__isnull=False), name="document_trashed"),
+            models.Index(fields=["series"], condition=models.Q(series__isnull=False), name="document_series"),
+            models.Index(fields=["content_digest"], name="document_same_bytes"),
+            models.Index(fields=["collection", "name_digest"], name="document_same_name"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
@@ -177,6 +186,14 @@ class Document(models.Model):
     @property
     def is_unfinished(self) -> bool:
         return self.state in self.UNFINISHED
+
+    @property
+    def download_name(self) -> str:
+        """The file's name, which says the version where it is not the one in use."""
+        if self.is_current:
+            return self.file_name
+        stem, dot, extension = self.file_name.rpartition(".")
+        return f"{stem} (version {self.version}).{extension}" if dot else f"{extension} (version {self.version})"
 
     @property
     def tries(self) -> str:

@@ -6,8 +6,9 @@ from functools import partial
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 
-from documents import access, fields, jobs, queueing, quotas
+from documents import access, fields, jobs, queueing, quotas, versions
 from documents.models import Collection, CollectionMember, Document, Value
 from documents.storage import StoredFile
 from tenants.audit.events import Event
@@ -30,8 +31,12 @@ def receive(
     title: str = "",
     reference: str = "",
     values: Mapping[UUID, str] | None = None,
+    unless_among: QuerySet[Document] | None = None,
 ) -> Document:
     """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
+
+    What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
+    last where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
@@ -41,7 +46,8 @@ def receive(
                 fields.lock(collection)  # before everything else, as whoever describes a document does
                 there = set(collection.fields.values_list("id", flat=True))  # one deleted since takes its values along
                 values = {field: value for field, value in values.items() if field in there}
-            document = Document.objects.create(
+            Collection.objects.select_for_update(no_key=True).filter(pk=collection.pk).first()  # one of a name at a time
+            document = Document(
                 id=stored.document_id,
                 collection=collection,
                 title=title or title_of(file_name),
@@ -50,7 +56,18 @@ def receive(
                 size=stored.size,
                 stored_name=stored.stored_name,
                 created_by_id=created_by_id,
+                content_digest=stored.content_digest,
+                name_digest=versions.name_digest(collection.pk, reference or file_name),
             )
+            if unless_among is not None and stored.content_digest is not None:
+                there_is = versions.same_bytes(stored.content_digest, unless_among)
+                if there_is is not None:
+                    same_name = there_is.collection_id == collection.pk and there_is.name_digest == document.name_digest
+                    raise versions.AlreadyHere(there_is, same_name=same_name)
+            versions.fill_names(collection)
+            if versions.follow(document):
+                values = versions.inherited(document) | {field: value for field, value in (values or {}).items() if value}
+            document.save(force_insert=True)
             Value.objects.bulk_create(
                 Value(id=Value.identity(document.id, field), document=document, field_id=field, value=value)
                 for field, value in (values or {}).items()

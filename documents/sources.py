@@ -85,7 +85,9 @@ class DocumentSources:
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
-        ready = Document.objects.filter(state=Document.State.READY, trashed_at=None, collection_id__in=collections)
+        ready = Document.objects.filter(
+            state=Document.State.READY, trashed_at=None, is_current=True, collection_id__in=collections
+        )
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
         rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)

@@ -7,6 +7,8 @@ into the encryption, so a file put in another's place does not open.
 """
 
 import contextlib
+import hashlib
+import hmac
 import os
 import secrets
 import shutil
@@ -19,7 +21,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tenants.ciphers import Tampered
+from tenants.ciphers import Tampered, seed
 from tenants.context import current_tenant
 from tenants.keys.keyring import refuse_frozen
 from tenants.streams import DecryptingReader, EncryptingWriter, decrypt_chunks, version_of
@@ -43,6 +45,19 @@ class StoredFile:
     document_id: UUID
     stored_name: str
     size: int
+    content_digest: bytes | None = None  # keyed, of the plaintext
+
+
+def content_hasher() -> hmac.HMAC:
+    """Fed a file's bytes, it tells whether two files of this workspace are the same, and nothing across workspaces."""
+    return hmac.new(seed("dedupe", "content"), digestmod=hashlib.sha256)
+
+
+def content_digest(pieces: Iterable[bytes]) -> bytes:
+    hasher = content_hasher()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()
 
 
 class IncomingFile:
@@ -56,11 +71,13 @@ class IncomingFile:
         self._part = self._path.with_name(self._path.name + PART)
         self._raw = os.fdopen(os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
         self._writer = EncryptingWriter(self._raw, _context(document_id))
+        self._hasher = content_hasher()
         self.size = 0
 
     def write(self, plaintext: bytes) -> None:
         refuse_frozen(self._tenant_id)
         self._writer.write(plaintext)
+        self._hasher.update(plaintext)
         self.size += len(plaintext)
 
     def complete(self) -> StoredFile:
@@ -70,7 +87,7 @@ class IncomingFile:
         self._raw.close()
         self._part.rename(self._path)
         _sync_directory(self._path.parent)
-        return StoredFile(self.document_id, self._stored_name, size)
+        return StoredFile(self.document_id, self._stored_name, size, self._hasher.digest())
 
     def discard(self) -> None:
         for path in (self._part, self._path):  # under its name when completing failed at the very end

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from documents import erasing, ledger
+from documents import erasing, ledger, series
 from documents.describing import searchable
 from documents.models import Document
 from search import indexing
@@ -24,26 +24,28 @@ from tenants.audit.recording import record
 def trash(ids: Iterable[UUID], by_id: int | None) -> int:
     """Move these documents to the trash; what is being worked on is cancelled first. Returns how many were not there yet.
 
+    Every version goes along, and comes back along; documents are counted once.
+
     From the commit on nobody finds or opens them.
     """
-    rows = Document.objects.select_for_update().filter(pk__in=list(ids), trashed_at=None).order_by("pk")
+    rows = Document.objects.select_for_update().filter(pk__in=series.with_all(ids), trashed_at=None).order_by("pk")
     found = list(rows)
     ledger.stop_all(document.id for document in found)
     indexing.unpublish(document.id for document in found)
     gone = [document.id for document in found]
     Document.objects.filter(pk__in=gone).update(trashed_at=timezone.now(), trashed_by_id=by_id)
     _note(Event.TRASHED, found)
-    return len(gone)
+    return sum(document.is_current for document in found)
 
 
 @transaction.atomic
 def restore(ids: Iterable[UUID]) -> list[Document]:
     """Take them out again: what was ready is found again, as it was; what was cancelled can be retried."""
-    rows = Document.objects.select_for_update().filter(pk__in=list(ids), trashed_at__isnull=False).order_by("pk")
+    rows = Document.objects.select_for_update().filter(pk__in=series.with_all(ids), trashed_at__isnull=False).order_by("pk")
     found = list(rows)
     values = searchable(document.id for document in found)
     for document in found:
-        if document.state == Document.State.READY:
+        if document.state == Document.State.READY and document.is_current:
             indexing.publish(document.id, document.collection_id, values[document.id])
     back = [document.id for document in found]
     Document.objects.filter(pk__in=back).update(trashed_at=None, trashed_by_id=None)

@@ -28,7 +28,7 @@ PER_PAGE = 50
 @requires("upload")
 def trash_page(request: WorkspaceRequest) -> HttpResponse:
     found = access.visible_trash(request.membership).select_related("collection").order_by("-trashed_at", "id")
-    page: ListPage[Document] = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
+    page: ListPage[Document] = Paginator(found.filter(is_current=True), PER_PAGE).get_page(request.GET.get("page"))
     people = Person.objects.in_bulk([each.trashed_by_id for each in page.object_list if each.trashed_by_id])
     rows = [(each, people.get(each.trashed_by_id or 0), trash.days_left(each)) for each in page.object_list]
     held = found.aggregate(size=Sum("size"))["size"] or 0

@@ -16,6 +16,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods
 
 from documents import quotas, sidecar, storage
+from documents.access import visible_documents
 from documents.describing import Invalid
 from documents.forms import UploadForm
 from documents.models import Collection, Document
@@ -31,6 +32,7 @@ from documents.uploads import (
     least_size,
     size_limit,
 )
+from documents.versions import AlreadyHere
 from tenants.answers import as_json, wants_json
 from tenants.errors import Refused
 from tenants.limits import limited
@@ -118,9 +120,13 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler, along: 
                         file.name,
                         collection,
                         created_by_id=request.user.pk,
+                        unless_among=None if request.POST.get("anyway") else visible_documents(request.membership),
                         values=values | lines.get(sidecar.file_name(file.name), {}),
                     )
                 )
+        except AlreadyHere as already:
+            there = already.document
+            refused.append(RefusedFile(file.name, str(already), reverse("document", args=[there.pk]), there.title))
         except Refused as reason:
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
@@ -169,7 +175,10 @@ def _upload_answer(added: list[Document], refused: list[RefusedFile], status: in
         }
         for document in added
     ]
-    return as_json([(file.name, file.message) for file in refused], status, documents=documents)
+    already = [
+        {"name": file.name, "title": file.already_title, "url": file.already_url} for file in refused if file.already_url
+    ]
+    return as_json([(file.name, file.message) for file in refused], status, documents=documents, already=already)
 
 
 def _upload_page(
@@ -186,5 +195,6 @@ def _upload_page(
     if invalid:
         metadata.refuse(invalid)
     shown = {"refused": refused, "added": added, "metadata": metadata, "heading": heading, **area(form)}
+    shown["already"] = any(file.already_url for file in refused)
     shown["upload_to"] = form.names.get(str(form["collection"].value()), "")
     return render(request, "documents/upload.html", shown, status=status)

@@ -36,6 +36,8 @@ class RefusedFile:
 
     name: str
     message: str
+    already_url: str = ""  # of the document that has the same bytes
+    already_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from documents import collection_views, export_views, field_views, trash_views, unlock_views, upload_views, views
+from documents import collection_views, export_views, field_views, trash_views, unlock_views, upload_views, version_views, views
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -20,6 +20,8 @@ urlpatterns = [
     path("documents/<uuid:document_id>/cancel/", views.document_cancel, name="document-cancel"),
     path("documents/<uuid:document_id>/unlock/", unlock_views.document_unlock, name="document-unlock"),
     path("documents/<uuid:document_id>/describe/", field_views.document_describe, name="document-describe"),
+    path("documents/<uuid:document_id>/use/", version_views.document_use, name="document-use"),
+    path("documents/<uuid:document_id>/compare/", version_views.document_compare, name="document-compare"),
     path("documents/<uuid:document_id>/restore/", trash_views.document_restore, name="document-restore"),
     path("documents/<uuid:document_id>/erase/", trash_views.document_erase, name="document-erase"),
     path("documents/trash/", trash_views.trash_page, name="trash"),

@@ -20,7 +20,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, erasing, jobs, pictures, queueing, ranges, storage, trash, upload_views
+from documents import access, erasing, jobs, pictures, queueing, ranges, series, storage, trash, upload_views
 from documents.access import visible_documents
 from documents.describing import described
 from documents.forms import FilterForm, UploadForm
@@ -68,9 +68,10 @@ def documents_rows(request: WorkspaceRequest) -> HttpResponse:
 def _list(request: WorkspaceRequest, collections: dict[UUID, str]) -> dict[str, object]:
     form = FilterForm(request.GET, collections=collections)
     chosen, visible = form.chosen(), visible_documents(request.membership)
+    shown_once = series.listed(visible)
     batch = queueing.batch(visible)  # before the rows: what ends in between is asked for again
-    failures = _failures(visible, form) if form.cleaned_data.get("state") in (None, "", Document.State.FAILED) else []
-    page: ListPage[Document] = Paginator(visible.filter(**chosen), PER_PAGE).get_page(request.GET.get("page"))
+    failures = _failures(shown_once, form) if form.cleaned_data.get("state") in (None, "", Document.State.FAILED) else []
+    page: ListPage[Document] = Paginator(shown_once.filter(**chosen), PER_PAGE).get_page(request.GET.get("page"))
     places = queueing.places([document.id for document in page.object_list if document.state == Document.State.QUEUED])
     rows = [
         (document, collections.get(document.collection_id, ""), places.get(document.id, 0)) for document in page.object_list
@@ -129,7 +130,7 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
         if not form.is_valid():  # it would widen to everything
             messages.error(request, "What the list was filtered by is not there any more. Nothing was changed. Choose again.")
             return redirect("documents")
-        found = visible.filter(**form.chosen())
+        found = series.listed(visible).filter(**form.chosen())
     else:
         found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
     ids = list(found.values_list("id", flat=True))
@@ -194,9 +195,22 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
         person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
         stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
-    about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
+    about = {"document": shown, "page": page, "person": person, "metadata": described(shown), **_versions(request, shown)}
     context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
     return render(request, "documents/document.html", context)
+
+
+def _versions(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
+    """Each with who uploaded it; nothing where there is one. Readers of a library learn of the one in use alone."""
+    if request.subscription is not None:
+        return {}
+    known = series.history(shown, visible_documents(request.membership))
+    people = Person.objects.in_bulk([each.created_by_id for each in known if each.created_by_id])
+    return {
+        "versions": [(each, people.get(each.created_by_id or 0)) for each in known] if len(known) > 1 else [],
+        "newest": known[0],
+        "current": next((each for each in known if each.is_current), None),
+    }
 
 
 def _picture_address(request: WorkspaceRequest, shown: Document, page: PageView | None) -> str:
@@ -253,7 +267,7 @@ def document_download(request: WorkspaceRequest, document_id: UUID) -> HttpRespo
     if response.status_code in (200, 206):
         if request.method == "GET":  # each range: who reads from the second byte on has it, too
             record(Event.DOWNLOADED, document=str(shown.pk))
-        response.headers["Content-Disposition"] = content_disposition_header(True, shown.file_name) or "attachment"
+        response.headers["Content-Disposition"] = content_disposition_header(True, shown.download_name) or "attachment"
     return _as_data(response)
 
 

@@ -5,6 +5,7 @@ transaction that makes the change, so that no process goes on with an older view
 is written (search.indexes); `publish` makes sure that none lacks any of it.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,6 +77,28 @@ def stored(document_id: UUID) -> set[int]:
 def embedded(texts: Sequence[str], models: Iterable[str]) -> dict[str, Vectors]:
     """By the name of each of these models: float32[n, d] of the texts. Raises EmbeddingModelMissing."""
     return {name: embedder(name).embed(texts) for name in models}
+
+
+def same_texts(document_id: UUID) -> dict[bytes, UUID]:
+    """The stored passages of a document by a digest of their text, for `recalled`."""
+    return {text_digest(text): passage_id(document_id, sequence) for sequence, text in enumerate(_texts(document_id))}
+
+
+def text_digest(text: str) -> bytes:
+    """In memory alone."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def recalled(ids: Sequence[UUID]) -> dict[str, Vectors] | None:
+    """What `embedded` would give for these stored passages, by every model of `indexes.models()`; None where one lacks any."""
+    found: dict[str, Vectors] = {}
+    for index in indexes.written():
+        if index.model not in found:
+            there = vectors.stored(index, list(set(ids)))
+            if any(pk not in there for pk in ids):
+                return None
+            found[index.model] = vectors.opened(index, ((pk, there[pk]) for pk in ids)).astype(np.float32)
+    return found
 
 
 def add(document_id: UUID, passages: Sequence[Passage], embeddings: Mapping[str, Vectors]) -> None:

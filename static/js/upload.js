@@ -93,13 +93,15 @@
       // A bar never goes back, although files may be added while it runs: then only the words change.
       bar.value = open().length ? Math.max(bar.value, total ? Math.min(sent / total, 0.999) : 0) : 1;
       const done = count("done");
-      const failed = count("failed");
+      const here = uploads.filter((upload) => upload.state === "failed" && upload.anyway).length;
+      const failed = count("failed") - here;
       const left = open().length;
       const parts = left
         ? [`Uploading: ${done.toLocaleString("en")} of ${plural(ended.length, "file", "files")}`]
         : [`${plural(done, "file", "files")} uploaded`];
       const pause = left ? Math.ceil((pausedUntil - Date.now()) / 1000) : 0;
       if (pause > 0) parts.push(`too many in a short time, goes on in ${plural(pause, "second", "seconds")}`);
+      if (here) parts.push(`${here.toLocaleString("en")} already here`);
       if (failed) parts.push(`${failed.toLocaleString("en")} failed`);
       if (count("cancelled")) parts.push(`${count("cancelled").toLocaleString("en")} cancelled`);
       words.textContent = parts.join(" · ");
@@ -133,6 +135,20 @@
       upload.cancel.textContent = "Retry";
       upload.cancel.setAttribute("aria-label", `Retry ${upload.path}`);
       upload.cancel.hidden = false;
+    }
+
+    /* The same bytes are here: say where, and take the file once more only when asked to. */
+    function already(upload, answer) {
+      fail(upload, `${refusal(422, answer)} `, true);
+      upload.status.textContent = "Already here";
+      upload.status.className = "state";
+      const link = element("a", "", `Open “${answer.already[0].title}”`);
+      link.href = answer.already[0].url;
+      upload.said.className = "upload-said meta";
+      upload.said.append(link);
+      upload.cancel.textContent = "Upload anyway";
+      upload.cancel.setAttribute("aria-label", `Upload ${upload.path} anyway`);
+      upload.anyway = true;
     }
 
     function refresh() {
@@ -171,6 +187,7 @@
       say(upload, "sending", "0%");
       const body = new FormData();
       for (const [name, value] of upload.chosen) body.append(name, value);
+      if (upload.anyway) body.append("anyway", "1");
       body.append(input.name, upload.file, upload.file.name);
       const request = new XMLHttpRequest();
       upload.request = request;
@@ -205,6 +222,8 @@
           fail(upload, "You are signed out. Reload the page and sign in to go on."); // the sign-in page came instead
         } else if (request.status === 429) {
           pause(upload, Number(request.getResponseHeader("Retry-After")) || 60);
+        } else if (answer?.already?.length) {
+          already(upload, answer);
         } else {
           fail(upload, refusal(request.status, answer), request.status >= 500);
         }

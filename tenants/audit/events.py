@@ -19,6 +19,7 @@ class Event(models.TextChoices):
     DOWNLOADED = "document.downloaded", "Downloaded a document"
     TRASHED = "document.trashed", "Moved a document to the trash"
     RESTORED = "document.restored", "Took a document out of the trash"
+    VERSION_RESTORED = "document.version-restored", "Put an earlier version in use"
     ERASED = "document.erased", "Erased a document"
     RETRIED = "document.retried", "Queued documents again"
     CANCELLED = "document.cancelled", "Cancelled the work on documents"

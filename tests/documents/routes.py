@@ -23,6 +23,8 @@ ROUTES = [  # address, method, the least role
     ("documents/{document}/unlock/", "get", "editor"),
     ("documents/{document}/unlock/", "post", "editor"),
     ("documents/{document}/cancel/", "post", "editor"),
+    ("documents/{document}/use/", "post", "editor"),
+    ("documents/{document}/compare/", "get", "viewer"),
     ("documents/{trashed}/restore/", "post", "editor"),
     ("documents/{trashed}/erase/", "get", "editor"),
     ("documents/{trashed}/erase/", "post", "editor"),

@@ -36,7 +36,7 @@ def upload(client: Client, address: Address, *files: SimpleUploadedFile, **field
 
 @pytest.mark.django_db(transaction=True)
 def test_it_works(client_editor: Client, editor: Any, address: Address, workspace_a: Any) -> None:
-    answer = upload(client_editor, address, file("Größe 数据.pdf", b"%PDF-1.7 x"), file("b.txt"))
+    answer = upload(client_editor, address, file("Größe 数据.pdf", b"%PDF-1.7x"), file("b.txt"))
     assert answer.status_code == 200
     assert [one["name"] for one in answer.json()["documents"]] == ["Größe 数据.pdf", "b.txt"]
     assert answer.json()["errors"] == []
@@ -84,7 +84,7 @@ def test_it_works_without_the_script(client_editor: Client, address: Address) ->
     page = client_editor.get(address("documents/upload/")).content.decode()
     assert 'enctype="multipart/form-data"' in page
     assert 'name="files" multiple' in page
-    answer = client_editor.post(address("documents/upload/"), {"files": [file(), file("b.txt")]}, follow=True)
+    answer = client_editor.post(address("documents/upload/"), {"files": [file(), file("b.txt", b"others")]}, follow=True)
     assert answer.redirect_chain == [(address("documents/"), 302)]
     assert "2 files uploaded to “Documents”." in answer.content.decode()
 

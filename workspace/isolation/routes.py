@@ -96,6 +96,8 @@ WORKSPACE: dict[str, Entry] = {
     "documents/<uuid:document_id>/unlock/": takes(document_id="document"),
     "documents/<uuid:document_id>/cancel/": takes(document_id="document"),
     "documents/<uuid:document_id>/describe/": takes(document_id="document"),
+    "documents/<uuid:document_id>/use/": takes(document_id="document"),
+    "documents/<uuid:document_id>/compare/": takes(document_id="document", query={"to": "document"}),
     "documents/<uuid:document_id>/restore/": takes(document_id="trashed document"),
     "documents/<uuid:document_id>/erase/": takes(document_id="trashed document"),
     "documents/trash/": takes_none(OWN_ONLY),

@@ -85,7 +85,10 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
                "how far it came, and a code for why it failed": "state reason attempts retries",
                "numbers of pages and passages": "pages pages_unread pages_read pages_total chunks_total chunks_done",
                "the number of a person": "created_by_id trashed_by_id",
-               "times": "created_at started_at finished_at trashed_at retry_at"},
+               "times": "created_at started_at finished_at trashed_at retry_at",
+               "which version of which document it is, and whether it is in use": "series version is_current"},
+        derived={"a keyed digest of the bytes: which files of the workspace are the same": "content_digest",
+                 "a keyed digest of the collection and the name, so that it is known again": "name_digest"},
     ),
     "documents_queue": Table(
         "The queue of documents", "Since when there is something in it, and whether it is paused.",

@@ -1,0 +1,156 @@
+"""Versions: the newest that is ready is found, the others stay, and nothing that did not change is embedded again."""
+
+import random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from documents import erasing, figures, ingestion, ledger, series, storage, trash, versions
+from documents.models import Collection, Document, Page
+from documents.receiving import collection_named, receive
+from search import embeddings, querying
+from search.models import Chunk, Terms
+from search.sources import sources
+from tenants.audit.events import Event
+from tenants.audit.models import Entry
+from tenants.errors import Refused
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SHIPS = b"Ships tie up in the harbour at night and leave with the tide."
+APPLES = b"Apples and pears ripen in the orchard behind the house."
+TRAINS = b"The night train leaves the station at ten past eleven."
+
+
+@pytest.fixture
+def collection(in_workspace_a: Any, model_dir: Any) -> Collection:
+    return collection_named("Reports")
+
+
+def add(collection: Collection, content: bytes, name: str = "report.txt", **more: Any) -> Document:
+    return receive(storage.store(uuid4(), [content]), name, collection, **more)
+
+
+def ready(document: Document) -> Document:
+    ingestion.ingest(document.pk)
+    document.refresh_from_db()
+    assert document.state == Document.State.READY
+    return document
+
+
+def found(question: str) -> list[UUID]:
+    return [hit.document_id for hit in querying.search(question, collections=sources().everything()).hits]
+
+
+def test_a_new_version_takes_over_once_it_is_ready_and_an_earlier_one_comes_back(collection: Collection) -> None:
+    first = ready(add(collection, SHIPS))
+    second = add(collection, APPLES)
+    assert (second.version, second.series, second.is_current) == (2, first.pk, False)
+    assert found("ships in the harbour") == [first.pk], "the one in use stays until the next is ready"
+    assert list(series.listed(Document.objects.all())) == [second, first]
+    ready(second)
+    assert found("ships in the harbour") == [second.pk]
+    assert list(series.listed(Document.objects.all())) == [second]
+    assert figures._documents()["ready"] == 1
+    chunks = list(Chunk.objects.order_by("id").values_list("id", "embedding"))
+    versions.restore(first.pk)
+    assert found("apples") == [first.pk]
+    assert list(Chunk.objects.order_by("id").values_list("id", "embedding")) == chunks, "nothing was embedded anew"
+    assert Entry.objects.filter(event=Event.VERSION_RESTORED).count() == 1
+    with pytest.raises(Refused, match="in use already"):
+        versions.restore(first.pk)
+    assert ready(add(collection, TRAINS)).version == 3
+    assert found("apples") == [series.history(first, Document.objects.all())[0].pk]
+
+
+def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(collection: Collection) -> None:
+    first, second, third = add(collection, SHIPS), add(collection, APPLES), add(collection, TRAINS)
+    assert list(series.listed(Document.objects.all())) == [third], "one row while none is ready"
+    ready(second)
+    assert found("night") == [second.pk]
+    ready(first)
+    assert found("night") == [second.pk]
+    ledger.cancel_all([third.pk])
+    assert found("night") == [second.pk], "what was cancelled leaves the one in use"
+    ledger.retry_all([third.pk])
+    ready(third)
+    assert found("night") == [third.pk]
+    assert Terms.objects.count() == 1
+    assert Document.objects.filter(is_current=True).count() == 1
+
+
+def test_unchanged_passages_are_not_embedded_again(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(6)  # the same words every time
+    words = ["harbour", "orchard", "railway", "mountain", "ledger", "copper", "window", "garden", "winter", "letter"]
+    pages = ["# Part\n\n" + " ".join(rng.choices(words, k=150)) + f" {number}." for number in range(12)]
+    first = ready(add(collection, "\n\n".join(pages).encode(), "report.md"))
+    given: list[str] = []
+    model = type(embeddings.embedder())
+    embed = model.embed
+    monkeypatch.setattr(model, "embed", lambda self, texts: (given.extend(texts), embed(self, texts))[1])
+    pages[5] = pages[5].replace(" 5.", " changed.")
+    second = ready(add(collection, "\n\n".join(pages).encode(), "report.md"))
+    assert len(given) == 1, "one part changed"
+    assert second.chunks_done == second.chunks_total == first.chunks_total
+    for part in (0, first.chunks_total - 1):
+        reused = Chunk.objects.filter(document_id__in=[first.pk, second.pk], sequence=part)
+        old, new = (reused.get(document_id=pk) for pk in (first.pk, second.pk))
+        assert bytes(old.embedding) == bytes(new.embedding)
+
+
+def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> None:
+    first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+    other = ready(add(collection, TRAINS, "other.txt"))
+    assert trash.trash([second.pk], 1) == 1
+    assert not Document.objects.filter(pk__in=[first.pk, second.pk], trashed_at=None).exists()
+    again = add(collection, SHIPS)
+    assert (again.version, again.series) == (1, None), "what is in the trash has no next version"
+    trash.restore([second.pk])
+    assert found("apples")[0] == second.pk
+    assert first.pk not in found("ships")
+    trash.trash([first.pk], 1)
+    assert erasing.erase([second.pk], trashed_at__isnull=False).documents == 2
+    assert set(Document.objects.values_list("pk", flat=True)) == {other.pk, again.pk}
+
+
+def test_metadata_goes_on_and_what_differs_is_shown(collection: Collection) -> None:
+    first = ready(add(collection, b"One line.\nA second line.\nThe last line."))
+    second = ready(add(collection, b"One line.\nA <changed> line.\nThe last line."))
+    compared = versions.compare(first, second)
+    assert [(line.kind, line.text) for line in compared.lines if line.kind in ("added", "removed")] == [
+        ("removed", "A second line."),
+        ("added", "A <changed> line."),
+    ]
+    assert (compared.added, compared.removed, compared.why_not) == (1, 1, "")
+    assert "too large" in versions.compare(first, second, most=10).why_not
+
+
+def test_versions_never_lose_text(collection: Collection) -> None:
+    """Whatever is uploaded, restored, cancelled or finished in whichever order: the text of every ready version is whole,
+    exactly one is found where any is ready, and its passages are those of its text.
+    """
+    rng = random.Random(20261127)  # the same steps every time
+    texts: dict[UUID, str] = {}
+    for step in range(40):
+        rows = list(Document.objects.order_by("version"))
+        unfinished = [row for row in rows if row.is_unfinished]
+        done = [row for row in rows if row.state == Document.State.READY]
+        match rng.choice(["upload", "finish", "finish", "restore", "cancel"]):
+            case "upload":
+                text = " ".join(f"word{rng.randrange(60)}" for _ in range(rng.randrange(3, 30))) + f" step{step}."
+                texts[add(collection, text.encode()).pk] = text
+            case "finish" if unfinished:
+                ready(rng.choice(unfinished))
+            case "restore" if any(not row.is_current for row in done):
+                versions.restore(rng.choice([row for row in done if not row.is_current]).pk)
+            case "cancel" if unfinished:
+                ledger.cancel_all([rng.choice(unfinished).pk])
+        done = list(Document.objects.filter(state=Document.State.READY))
+        assert Document.objects.filter(is_current=True).count() == bool(texts)
+        assert set(Terms.objects.values_list("document_id", flat=True)) == {row.pk for row in done if row.is_current}
+        assert Terms.objects.count() == bool(done)
+        for document in done:
+            assert "".join(page.text for page in Page.objects.filter(document=document)).strip() == texts[document.pk]
+            assert " ".join(chunk.text for chunk in Chunk.objects.filter(document_id=document.pk)) == texts[document.pk]
+    assert len(texts) > 3
