@@ -1,7 +1,9 @@
 """Many documents as a person works with them in Chromium: paused and resumed, failures retried, ticked ones cancelled."""
 
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -107,3 +109,26 @@ def test_whoever_asks_is_told_that_a_batch_is_done_without_a_name(page: Page, pl
     expect(tell).to_have_count(0)
     page.evaluate("window.dispatchEvent(new Event('focus'))")
     expect(page).to_have_title(re.compile("^Documents"))
+
+
+def test_a_large_file_goes_on_after_a_kill_and_a_reload(page: Page, place: Place, witness: Witness, tmp_path: Path) -> None:
+    content = os.urandom(1024) * (36 * 1024)
+    large = tmp_path / "large.txt"
+    large.write_bytes(content)
+    go_to(page, "Documents")
+    page.route("**/arriving/**offset=16777216", lambda route: route.abort())
+    page.locator("#id_files").set_input_files(large)
+    expect(page.get_by_text("Waiting for the connection")).to_be_visible(timeout=PATIENCE)
+    place.running.kill("web")
+    place.running.start_web()
+    page.on("dialog", lambda dialog: dialog.accept())  # that an upload is under way
+    page.reload()
+    page.unroute_all()  # not before: the page as it was would go on by itself
+    witness.problems.clear()  # the browser complained about the requests that were cut off
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "PUT" else None)
+    page.locator("#id_files").set_input_files(large)
+    expect(page.locator(".upload .state")).to_have_text("Uploaded", timeout=PATIENCE)
+    assert [int(url.rpartition("=")[2]) for url in sent] == [16 * 1024**2, 32 * 1024**2], "the first piece is not sent again"
+    ((document,),) = place.query("SELECT id FROM documents_document WHERE size = %s", len(content))
+    assert place.download(document).body == content
