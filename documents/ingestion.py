@@ -22,7 +22,7 @@ from documents import ledger, queueing, storage, versions
 from documents.chunking import Chunker
 from documents.extraction.pages import Extraction
 from documents.extraction.progress import Told
-from documents.extraction.sandbox import Sandbox, SandboxUnavailable
+from documents.extraction.sandbox import LARGEST_BYTES, Sandbox, SandboxUnavailable
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
 from search import indexes, indexing
@@ -95,6 +95,8 @@ def _has_keys(document_id: UUID) -> bool:
 
 
 def _extract(document: Document) -> Extraction:
+    if document.size > LARGEST_BYTES:
+        raise Unreadable(Reason.TOO_LARGE, "file")
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
         stored = storage.read(document.id, document.stored_name)

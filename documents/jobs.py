@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import access, erasing, ingestion, ledger, queueing, quotas, storage, trash
+from documents import access, arrivals, erasing, ingestion, ledger, queueing, quotas, storage, trash
 from documents.models import Document
 from tenants import jobs
 from tenants.errors import Refused
@@ -97,7 +97,8 @@ def sweep() -> None:
     """What was lost is queued again with each sweep; files are looked at hourly, counts daily."""
     queue_unfinished()
     if every(ORPHAN_SECONDS, "orphans"):
-        storage.remove_orphans(set(Document.objects.values_list("stored_name", flat=True)))
+        arrivals.drop_abandoned()
+        storage.remove_orphans({*Document.objects.values_list("stored_name", flat=True), *arrivals.stored_names()})
     if every(RECOUNT_SECONDS, "recount"):
         quotas.recount()
         access.forget_former_members()

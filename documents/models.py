@@ -3,12 +3,13 @@
 import uuid
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
 
 from documents.extraction.pages import Origin
 from documents.reasons import RETRYABLE, SENTENCES, WAITS, Reason
-from tenants.fields import EncryptedTextField
+from tenants.fields import EncryptedJSONField, EncryptedTextField
 
 
 class Collection(models.Model):
@@ -222,6 +223,23 @@ class Document(models.Model):
     @property
     def what_to_do(self) -> str:
         return SENTENCES[Reason(self.reason)][1] if self.reason else ""
+
+
+class Arrival(models.Model):
+    """A large file of which not all has arrived, or not yet been made a document. Written by `resuming` alone."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)  # and then the document's
+    # The migration makes the constraint, as ON DELETE CASCADE: an earlier version deletes collections without knowing of this.
+    collection = models.ForeignKey(Collection, models.CASCADE, related_name="arrivals", db_constraint=False)
+    created_by_id = models.BigIntegerField()
+    about = EncryptedJSONField()  # the file's name, when it was changed, and the metadata it is to have
+    size = models.BigIntegerField()  # bytes it will have
+    received = models.BigIntegerField(default=0)  # bytes of the pieces
+    pieces = ArrayField(models.CharField(max_length=64), default=list)  # names of their files, in order
+    touched_at = models.DateTimeField(default=timezone.now)  # when it was begun or a piece arrived
+
+    def __str__(self) -> str:
+        return f"arrival {self.id}"
 
 
 class Stage(models.Model):

@@ -57,7 +57,7 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         f"Save it as one of these, then upload it again: {READABLE}.",
     ),
     Reason.TOO_LARGE: (
-        "The file holds more than one document may: 200 MB unpacked, 50 MB in one part or 64 MB of text.",
+        "The file holds more than one document may: 500 MB as a file, 200 MB unpacked, 50 MB in one part or 64 MB of text.",
         "Split it into smaller files, then upload those.",
     ),
     Reason.TOO_COMPLEX: (

@@ -30,7 +30,7 @@ PART = ".part"
 ANEW = ".anew"
 ABANDONED_SECONDS = 6 * 3600  # an upload nobody has written to for this long is not coming back
 PIECES_BETWEEN_BREATHS = 16  # of a file encrypted anew: a megabyte
-FULL_BYTES = 1024**3  # with less left the disk is nearly full: two of the largest files
+FULL_BYTES = 1024**3  # with less left the disk is nearly full
 KEPT_FREE_BYTES = 200 * 1024**2  # never filled with files
 
 

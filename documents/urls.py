@@ -2,7 +2,17 @@
 
 from django.urls import path
 
-from documents import collection_views, export_views, field_views, trash_views, unlock_views, upload_views, version_views, views
+from documents import (
+    collection_views,
+    export_views,
+    field_views,
+    resuming_views,
+    trash_views,
+    unlock_views,
+    upload_views,
+    version_views,
+    views,
+)
 
 urlpatterns = [
     path("documents/", views.documents, name="documents"),
@@ -11,6 +21,9 @@ urlpatterns = [
     path("documents/pause/", views.queue_pause, name="queue-pause"),
     path("documents/resume/", views.queue_resume, name="queue-resume"),
     path("documents/upload/", upload_views.document_upload, name="document-upload"),
+    path("documents/arriving/", resuming_views.arrival_begin, name="arrival-begin"),
+    path("documents/arriving/<uuid:arrival_id>/", resuming_views.arrival, name="arrival"),
+    path("documents/arriving/<uuid:arrival_id>/complete/", resuming_views.arrival_complete, name="arrival-complete"),
     path("documents/<uuid:document_id>/", views.document, name="document"),
     path("documents/<uuid:document_id>/status/", views.document_status, name="document-status"),
     path("documents/<uuid:document_id>/download/", views.document_download, name="document-download"),

@@ -335,7 +335,7 @@ FILE_UPLOAD_HANDLERS = ["documents.uploads.RefusingUploadHandler"]
 DATA_UPLOAD_MAX_NUMBER_FILES = 1000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 OCR_LANGUAGES = env.text("OCR_LANGUAGES", "eng+deu")  # as far as they are installed
-MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 500_000_000, 1)
+MAX_UPLOAD_BYTES = env.whole_number("MAX_UPLOAD_BYTES", 2_000_000_000, 1)
 
 # -- workspaces
 DELETION_DAYS = env.whole_number("DELETION_DAYS", 14, 1)  # from an owner's request to the erasure

@@ -30,6 +30,7 @@ from documents.reasons import Reason, Unreadable
 
 REQUIRED = ("limits", "no_new_privs", "seccomp")  # without these nothing is parsed; the other layers are depth
 MEMORY_BYTES = 1 << 30
+LARGEST_BYTES = 500_000_000  # of a document, which is held in memory while it is read; a larger one is not to be given here
 CPU_SECONDS = 30
 WALL_SECONDS = 90.0
 DOCUMENTS_PER_ZYGOTE = 200  # children share its address layout, so it is replaced now and then, and after every crash

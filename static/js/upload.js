@@ -5,6 +5,8 @@
   "use strict";
 
   const AT_ONCE = 2;
+  const LARGE = 16 * 1024 * 1024; // bytes; larger files are sent in pieces
+  const TRIES = 8; // of one piece, about two minutes
   const decimal = (bytes) => {
     const units = ["bytes", "kB", "MB", "GB"];
     let unit = 0;
@@ -182,9 +184,92 @@
       show();
     }
 
+    /* One request of an upload in pieces: its status (0: no connection) and what it was answered. */
+    function ask(upload, method, url, body, progress) {
+      return new Promise((resolve) => {
+        const request = new XMLHttpRequest();
+        upload.request = request;
+        request.open(method, url);
+        request.setRequestHeader("Accept", "application/json");
+        request.setRequestHeader("X-CSRFToken", window.cloister?.csrf() || "");
+        if (progress) request.upload.addEventListener("progress", (event) => progress(event.loaded));
+        request.addEventListener("loadend", () => {
+          let answer = null;
+          try {
+            answer = JSON.parse(request.responseText);
+          } catch {
+            answer = null;
+          }
+          resolve({ status: request.status, answer, after: Number(request.getResponseHeader("Retry-After")) || 0 });
+        });
+        request.send(body);
+      });
+    }
+
+    function sent(upload, bytes) {
+      if (upload.state !== "sending") return;
+      upload.sent = bytes;
+      upload.bar.value = bytes / upload.file.size;
+      upload.status.textContent = `${Math.floor((100 * bytes) / upload.file.size)}%`;
+      show();
+    }
+
+    /* Piece by piece, from where the server says it is; a broken connection is waited for, and no piece sent twice. */
+    async function sendPieces(upload) {
+      const { file } = upload;
+      const about = new FormData();
+      for (const [name, value] of upload.chosen) about.append(name, value);
+      about.append("name", file.name);
+      about.append("size", file.size);
+      about.append("modified", file.lastModified);
+      let at = null; // what the server said last of how far it is
+      let broken = 0;
+      while (upload.state === "sending") {
+        let found;
+        if (!at) found = await ask(upload, "POST", form.dataset.pieces, about);
+        else if (at.offset < file.size) {
+          const { offset } = at;
+          const piece = file.slice(offset, offset + at.piece_bytes);
+          found = await ask(upload, "PUT", `${at.url}?offset=${offset}`, piece, (loaded) => sent(upload, offset + loaded));
+        } else {
+          upload.status.textContent = "Storing…";
+          found = await ask(upload, "POST", at.complete);
+        }
+        const { status, answer, after } = found;
+        if (upload.state !== "sending") break;
+        const stored = answer?.documents?.[0];
+        if (stored) {
+          say(upload, "done", "Uploaded", stored.url);
+          refresh();
+        } else if (answer?.url && (status === 200 || status === 409)) {
+          broken = 0;
+          at = answer;
+          sent(upload, at.offset);
+        } else if (status === 0 || status === 400 || status === 429 || status >= 500) {
+          broken += 1;
+          if (broken > TRIES) fail(upload, "The connection broke. What has arrived is kept for some hours: try again, and it goes on from there.", true);
+          else {
+            upload.status.textContent = "Waiting for the connection";
+            await new Promise((resolve) => setTimeout(resolve, 1000 * (after || Math.min(2 ** (broken - 1), 30))));
+          }
+        } else if (status < 300 && !answer) fail(upload, "You are signed out. Reload the page and sign in to go on.");
+        else fail(upload, refusal(status, answer));
+      }
+      if (upload.state === "cancelled" && at) ask(upload, "DELETE", at.url);
+      running -= 1;
+      next();
+      if (!open().length) refresh();
+    }
+
     function send(upload) {
       running += 1;
       say(upload, "sending", "0%");
+      const withFile = upload.chosen.some(([, value]) => value instanceof File); // what describes it comes in the form alone
+      if (form.dataset.pieces && upload.file.size > LARGE && !withFile) {
+        upload.inPieces = true;
+        sendPieces(upload);
+        return;
+      }
       const body = new FormData();
       for (const [name, value] of upload.chosen) body.append(name, value);
       if (upload.anyway) body.append("anyway", "1");
@@ -241,7 +326,10 @@
     }
 
     function cancel(upload) {
-      if (upload.state === "sending") upload.request.abort();
+      if (upload.state === "sending") {
+        if (upload.inPieces) say(upload, "cancelled", "Cancelled");
+        upload.request.abort();
+      }
       else if (upload.state === "waiting") {
         say(upload, "cancelled", "Cancelled");
         show();

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from documents.models import Document, Field
+from documents.models import Arrival, Document, Field
 
 ROUTES = [  # address, method, the least role
     ("documents/", "get", "viewer"),
@@ -14,6 +14,11 @@ ROUTES = [  # address, method, the least role
     ("documents/resume/", "post", "editor"),
     ("documents/upload/", "get", "editor"),
     ("documents/upload/", "post", "editor"),
+    ("documents/arriving/", "post", "editor"),
+    ("documents/arriving/{arrival}/", "get", "editor"),
+    ("documents/arriving/{arrival}/", "put", "editor"),
+    ("documents/arriving/{arrival}/", "delete", "editor"),
+    ("documents/arriving/{arrival}/complete/", "post", "editor"),
     ("documents/{document}/", "get", "viewer"),
     ("documents/{document}/status/", "get", "viewer"),
     ("documents/{document}/download/", "get", "viewer"),
@@ -56,9 +61,9 @@ ROLES = ["viewer", "editor", "admin", "owner"]
 
 
 def path_of(route: str, document: Document) -> str:
-    """A field has its collection's id, see `made_ready`."""
+    """A field and an upload in pieces have their collection's id, see `made_ready`."""
     collection = document.collection_id
-    return route.format(document=document.id, trashed=document.id, collection=collection, field=collection)
+    return route.format(document=document.id, trashed=document.id, collection=collection, field=collection, arrival=collection)
 
 
 def made_ready(document: Document, route: str) -> Document:
@@ -68,6 +73,8 @@ def made_ready(document: Document, route: str) -> Document:
         Field.objects.create(
             id=collection.id, collection=collection, name="State", name_digest=b"f" * 32, kind="keyword", position=1
         )
+    if "{arrival}" in route:
+        Arrival.objects.create(id=document.collection_id, collection=document.collection, created_by_id=0, about={}, size=1)
     if "{trashed}" in route:
         document.trashed_at = timezone.now()
         document.save(update_fields=["trashed_at"])

@@ -1,16 +1,27 @@
 """Many documents as a person works with them in Chromium: paused and resumed, failures retried, ticked ones cancelled."""
 
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.journeys.browsing import Witness, go_to, sign_in
+from tests.journeys.browsing import PATIENCE, Witness, go_to, sign_in
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+TOLD = """
+window.told = [];
+window.Notification = class extends EventTarget {
+  static permission = "default";
+  static async requestPermission() { return this.permission = window.allows ? "granted" : "denied"; }
+  constructor(title, { body }) { super(); window.told.push(`${title}: ${body}`); }
+};
+"""
 FILES = 53  # two pages of the list
 
 
@@ -77,3 +88,47 @@ def test_a_queue_is_paused_trimmed_resumed_and_its_failures_retried(page: Page, 
     expect(page.get_by_text("1 document moved to the trash.")).to_be_visible()
     expect(page.get_by_role("heading", name="failed")).to_have_count(0)
     place.wait_until_ready(documents[10:13])
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_whoever_asks_is_told_that_a_batch_is_done_without_a_name(page: Page, place: Place, *, allowed: bool) -> None:
+    page.add_init_script(f"{TOLD} window.allows = {str(allowed).lower()};")
+    place.owner.post(f"{place.path}documents/pause/")
+    documents = place.upload(*((f"note {n}.txt", b"A note about bees, number %d." % n) for n in range(2)), ("empty.txt", b"\n"))
+    go_to(page, "Documents")
+    tell = page.get_by_role("button", name="Tell me when it is done")
+    expect(tell).to_have_attribute("aria-pressed", "false")
+    tell.click()
+    expect(tell).to_have_attribute("aria-pressed", "true")
+    place.owner.post(f"{place.path}documents/resume/")  # not on this page, which goes on as it stands
+    place.wait_until_final(documents)
+    expect(page).to_have_title(re.compile("^2 ready, 1 failed · "), timeout=PATIENCE)  # asked for every ten seconds
+    said = page.evaluate("window.told")
+    assert [words.rpartition(": ")[2] for words in said] == (["2 ready, 1 failed"] if allowed else [])
+    assert "note" not in "".join(said)
+    expect(tell).to_have_count(0)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    expect(page).to_have_title(re.compile("^Documents"))
+
+
+def test_a_large_file_goes_on_after_a_kill_and_a_reload(page: Page, place: Place, witness: Witness, tmp_path: Path) -> None:
+    content = os.urandom(1024) * (36 * 1024)
+    large = tmp_path / "large.txt"
+    large.write_bytes(content)
+    go_to(page, "Documents")
+    page.route("**/arriving/**offset=16777216", lambda route: route.abort())
+    page.locator("#id_files").set_input_files(large)
+    expect(page.get_by_text("Waiting for the connection")).to_be_visible(timeout=PATIENCE)
+    place.running.kill("web")
+    place.running.start_web()
+    page.on("dialog", lambda dialog: dialog.accept())  # that an upload is under way
+    page.reload()
+    page.unroute_all()  # not before: the page as it was would go on by itself
+    witness.problems.clear()  # the browser complained about the requests that were cut off
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "PUT" else None)
+    page.locator("#id_files").set_input_files(large)
+    expect(page.locator(".upload .state")).to_have_text("Uploaded", timeout=PATIENCE)
+    assert [int(url.rpartition("=")[2]) for url in sent] == [16 * 1024**2, 32 * 1024**2], "the first piece is not sent again"
+    ((document,),) = place.query("SELECT id FROM documents_document WHERE size = %s", len(content))
+    assert place.download(document).body == content

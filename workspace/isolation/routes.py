@@ -87,6 +87,10 @@ WORKSPACE: dict[str, Entry] = {
     "documents/pause/": takes_none(OWN_ONLY),
     "documents/resume/": takes_none(OWN_ONLY),
     "documents/upload/": takes(form={"collection": "collection"}, query={"collection": "collection"}),
+    "documents/arriving/": takes(form={"collection": "collection"}),
+    # an upload's id becomes its document's
+    "documents/arriving/<uuid:arrival_id>/": takes(arrival_id="document"),
+    "documents/arriving/<uuid:arrival_id>/complete/": takes(arrival_id="document"),
     "documents/<uuid:document_id>/": takes(document_id="document", query={"passage": "passage"}),
     "documents/<uuid:document_id>/status/": takes(document_id="document"),
     "documents/<uuid:document_id>/download/": takes(document_id="document"),

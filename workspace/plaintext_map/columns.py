@@ -90,6 +90,12 @@ WORKSPACE: Mapping[str, Table] = MappingProxyType({
         derived={"a keyed digest of the bytes: which files of the workspace are the same": "content_digest",
                  "a keyed digest of the collection and the name, so that it is known again": "name_digest"},
     ),
+    "documents_arrival": Table(
+        "Large uploads that are not complete", "How large they are, how far they came, into which collection and by whose number.",
+        encrypted={"the file's name, its time and its metadata": "about"},
+        clear={"random ids": "id collection_id", "random names of the encrypted pieces": "pieces", "bytes": "size received",
+               "the number of a person": "created_by_id", "when it went on last": "touched_at"},
+    ),
     "documents_queue": Table(
         "The queue of documents", "Since when there is something in it, and whether it is paused.",
         clear={"a fixed number": "id", "times": "began_at paused_at"},

@@ -1,0 +1,93 @@
+"""Large files in pieces: what was committed is not sent again, whatever broke off."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import LazySettings
+from django.test import Client
+
+from documents import jobs, resuming, storage
+from documents.models import Arrival, Document
+from tenants.context import workspace
+
+CONTENT = b"marker-of-the-hidden-orchard " * 10
+Address = Callable[[str], str]
+Begin = Callable[..., Any]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def begin(client_editor: Client, address: Address, monkeypatch: pytest.MonkeyPatch) -> Begin:
+    monkeypatch.setattr(resuming, "PIECE_BYTES", 100)
+
+    def ask(size: int = len(CONTENT), name: str = "herons.txt") -> Any:
+        return client_editor.post(address("documents/arriving/"), {"name": name, "size": size, "modified": "7"})
+
+    return ask
+
+
+def put(client: Client, told: dict[str, Any], offset: int, content: bytes) -> Any:
+    return client.put(f"{told['url']}?offset={offset}", content, content_type="application/octet-stream")
+
+
+def test_a_file_goes_on_from_where_it_was_and_becomes_one_document(
+    client_editor: Client, editor: Any, begin: Begin, workspace_a: Any, listed: Callable[[], list[Path]]
+) -> None:
+    told = begin().json()
+    assert (told["offset"], told["piece_bytes"]) == (0, 100)
+    assert put(client_editor, told, 0, CONTENT[:100]).json()["offset"] == 100
+    with workspace(workspace_a), pytest.raises(resuming.CutShort):
+        resuming.add(Arrival.objects.get(), 100, 100, [CONTENT[100:150]])  # the connection broke
+    assert len(listed()) == 1
+    again = begin().json()  # the page was loaded anew and the file chosen again
+    assert (again["url"], again["offset"]) == (told["url"], 100)
+    wrong = put(client_editor, told, 0, CONTENT[:100])
+    assert (wrong.status_code, wrong.json()["offset"]) == (409, 100)
+    assert client_editor.post(told["complete"]).status_code == 409
+    assert put(client_editor, told, 100, CONTENT[100:250]).status_code == 422, "larger than a piece"
+    for start in (100, 200):
+        assert put(client_editor, told, start, CONTENT[start : start + 100]).status_code == 200
+    assert b"hidden-orchard" not in b"".join(path.read_bytes() for path in listed())
+    made = client_editor.post(told["complete"]).json()["documents"][0]
+    assert client_editor.post(told["complete"]).json()["documents"][0]["id"] == made["id"], "who asks twice gets the same"
+    with workspace(workspace_a):
+        (document,) = Document.objects.all()
+        assert (document.file_name, document.size, document.created_by_id) == ("herons.txt", len(CONTENT), editor.pk)
+        assert b"".join(storage.read(document.id, document.stored_name)) == CONTENT
+        assert not Arrival.objects.exists()
+    assert len(listed()) == 1
+
+
+def test_it_is_one_persons_and_refused_before_a_byte_is_sent(
+    client_editor: Client, client_owner: Client, begin: Begin, settings: LazySettings
+) -> None:
+    told = begin().json()
+    assert put(client_owner, told, 0, CONTENT[:100]).status_code == 404
+    assert client_owner.get(told["url"]).status_code == 404
+    assert client_owner.post(told["complete"]).status_code == 404
+    settings.MAX_UPLOAD_BYTES = 200
+    refused = begin()
+    assert refused.status_code == 422
+    assert "larger than the 200 bytes" in refused.json()["errors"][0]["message"]
+    assert client_editor.delete(told["url"]).status_code == 200
+    assert client_editor.get(told["url"]).status_code == 404
+
+
+def test_what_nobody_went_on_with_is_removed_and_what_goes_on_is_kept(
+    client_editor: Client, begin: Begin, workspace_a: Any, listed: Callable[[], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "every", lambda seconds, name: name == "orphans")
+    for name in ("left.txt", "goes on.txt"):
+        assert put(client_editor, begin(name=name).json(), 0, CONTENT[:100]).status_code == 200
+    for path in listed():
+        os.utime(path, (1, 1))
+    with workspace(workspace_a):
+        left = next(arrival for arrival in Arrival.objects.all() if arrival.about["name"] == "left.txt")
+        Arrival.objects.filter(pk=left.pk).update(touched_at="2020-01-01T00:00Z")
+        jobs.sweep()
+        (kept,) = Arrival.objects.all()
+        assert kept.about["name"] == "goes on.txt"
+        assert [path.name for path in listed()] == kept.pieces
