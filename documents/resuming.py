@@ -5,7 +5,9 @@ nothing is ever written over, so no nonce can meet other bytes, whatever breaks 
 anew into the document's file, in constant memory. Knows no view.
 """
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from uuid import UUID, uuid5
 
 from django.conf import settings
@@ -72,7 +74,8 @@ def add(arrival: Arrival, start: int, length: int, body: Iterable[bytes]) -> int
     if not 0 < length <= min(PIECE_BYTES, arrival.size - start):
         raise Refused(f"A piece has 1 to {PIECE_BYTES:,} bytes and ends within the file.")
     _refuse_without_room(0, 0, arrival.size - start + arrival.size)
-    stored = storage.store(_piece_id(arrival.pk, len(arrival.pieces)), _whole(body, length))
+    with _room():
+        stored = storage.store(_piece_id(arrival.pk, len(arrival.pieces)), _whole(body, length))
     try:
         with transaction.atomic():
             locked = Arrival.objects.select_for_update().filter(pk=arrival.pk).first()
@@ -88,11 +91,15 @@ def add(arrival: Arrival, start: int, length: int, body: Iterable[bytes]) -> int
     return locked.received
 
 
-def complete(arrival: Arrival) -> Document:
-    """The document made of all pieces; its id is the arrival's, so that it comes to be once. Raises WrongOffset, Refused."""
+def complete(arrival: Arrival, unless_among: QuerySet[Document] | None = None) -> Document:
+    """The document made of all pieces; its id is the arrival's, so that it comes to be once.
+
+    Raises WrongOffset, Refused, and AlreadyHere when one of `unless_among` has the same bytes: the pieces are kept then.
+    """
     if arrival.received != arrival.size:
         raise WrongOffset(arrival.received)
-    stored = storage.store(arrival.pk, _joined(arrival))
+    with _room():
+        stored = storage.store(arrival.pk, _joined(arrival))
     try:
         with transaction.atomic():
             locked = Arrival.objects.select_for_update().filter(pk=arrival.pk).first()
@@ -100,7 +107,12 @@ def complete(arrival: Arrival) -> Document:
                 raise Refused("This upload was completed or cancelled in the meantime.")
             values = {UUID(field): value for field, value in arrival.about["values"].items()}
             document = receive(
-                stored, arrival.about["name"], arrival.collection, created_by_id=arrival.created_by_id, values=values
+                stored,
+                arrival.about["name"],
+                arrival.collection,
+                created_by_id=arrival.created_by_id,
+                values=values,
+                unless_among=unless_among,
             )
             drop(locked)
     except BaseException:
@@ -121,6 +133,17 @@ def _refuse_without_room(more: int, size: int, on_disk: int) -> None:
         raise Refused(refusal)
     if not storage.has_room(on_disk):
         raise Refused(NO_ROOM)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Around what fills the disk: when it is full after all, the person is told so, and what had arrived is kept."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Refused(NO_ROOM) from None
 
 
 def _piece_id(arrival_id: UUID, number: int) -> UUID:

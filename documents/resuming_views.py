@@ -8,11 +8,14 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from documents import arrivals, resuming
+from documents.access import visible_documents
 from documents.describing import Invalid
 from documents.forms import UploadForm
-from documents.models import Arrival, Document
+from documents.models import Arrival
 from documents.storage import FileMissing
+from documents.upload_views import refused_double, upload_answer
 from documents.uploads import safe_name
+from documents.versions import AlreadyHere
 from tenants.answers import as_json
 from tenants.ciphers import Tampered
 from tenants.errors import Refused
@@ -74,15 +77,18 @@ def arrival(request: WorkspaceRequest, arrival_id: UUID) -> HttpResponse:
 @limited("upload")
 def arrival_complete(request: WorkspaceRequest, arrival_id: UUID) -> HttpResponse:
     if document := resuming.completed(request.membership, request.user.pk, arrival_id):
-        return _document(document)
+        return upload_answer([document], [])
     found = _own(request, arrival_id)
+    doubles = None if request.POST.get("anyway") else visible_documents(request.membership)
     try:
-        return _document(resuming.complete(found))
+        return upload_answer([resuming.complete(found, doubles)], [])
     except resuming.WrongOffset as wrong:
         return _how_far(found.pk, wrong.offset, 409)
     except (FileMissing, Tampered):  # a piece is gone, or was encrypted under a key that has been destroyed since
         arrivals.drop(found)
         return as_json([("", "What had arrived of the file can no longer be read. Upload it again.")], 422)
+    except AlreadyHere as already:
+        return upload_answer([], [refused_double(found.about["name"], already)], 422)
     except Refused as reason:
         return as_json([("", str(reason))], 422)
 
@@ -103,8 +109,3 @@ def _how_far(arrival_id: UUID, offset: int, status: int = 200) -> JsonResponse:
     urls = {"url": reverse("arrival", args=[arrival_id]), "complete": reverse("arrival-complete", args=[arrival_id])}
     errors = [("", f"The next piece begins at byte {offset}.")] if status == 409 else []
     return as_json(errors, status, offset=offset, piece_bytes=resuming.PIECE_BYTES, **urls)
-
-
-def _document(document: Document) -> JsonResponse:
-    told = {"id": str(document.pk), "url": reverse("document", args=[document.pk]), "name": document.file_name}
-    return as_json([], 200, documents=[told | {"state": document.state}])

@@ -125,14 +125,13 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler, along: 
                     )
                 )
         except AlreadyHere as already:
-            there = already.document
-            refused.append(RefusedFile(file.name, str(already), reverse("document", args=[there.pk]), there.title))
+            refused.append(refused_double(file.name, already))
         except Refused as reason:
             refused.append(RefusedFile(file.name, str(reason)))
     if not added:
         return _refused(request, form, refused)
     if wants_json(request):
-        return _upload_answer(added, refused)
+        return upload_answer(added, refused)
     if refused:
         return _upload_page(request, form, refused, added=len(added), status=422)
     messages.success(request, f"{counted(len(added), 'file')} uploaded to “{collection.name}”.")
@@ -159,13 +158,18 @@ def _refused(
 ) -> HttpResponse:
     """`invalid`: the metadata typed with the files; `heading`: what it all is about, where it is no file in particular."""
     if wants_json(request):
-        return _upload_answer([], refused, status)
+        return upload_answer([], refused, status)
     if invalid:
         heading = "Nothing was uploaded: correct the metadata, then choose the files again"
     return _upload_page(request, form, refused, status=status, invalid=invalid, heading=heading)
 
 
-def _upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
+def refused_double(name: str, already: AlreadyHere) -> RefusedFile:
+    there = already.document
+    return RefusedFile(name, str(already), reverse("document", args=[there.pk]), there.title)
+
+
+def upload_answer(added: list[Document], refused: list[RefusedFile], status: int = 200) -> JsonResponse:
     documents = [
         {
             "id": str(document.id),

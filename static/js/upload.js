@@ -233,7 +233,9 @@
           found = await ask(upload, "PUT", `${at.url}?offset=${offset}`, piece, (loaded) => sent(upload, offset + loaded));
         } else {
           upload.status.textContent = "Storing…";
-          found = await ask(upload, "POST", at.complete);
+          const wish = new FormData();
+          if (upload.anyway) wish.append("anyway", "1");
+          found = await ask(upload, "POST", at.complete, wish);
         }
         const { status, answer, after } = found;
         if (upload.state !== "sending") break;
@@ -253,6 +255,7 @@
             await new Promise((resolve) => setTimeout(resolve, 1000 * (after || Math.min(2 ** (broken - 1), 30))));
           }
         } else if (status < 300 && !answer) fail(upload, "You are signed out. Reload the page and sign in to go on.");
+        else if (answer?.already?.length) already(upload, answer);
         else fail(upload, refusal(status, answer));
       }
       if (upload.state === "cancelled" && at) ask(upload, "DELETE", at.url);

@@ -1,5 +1,6 @@
 """Large files in pieces: what was committed is not sent again, whatever broke off."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -91,3 +92,40 @@ def test_what_nobody_went_on_with_is_removed_and_what_goes_on_is_kept(
         (kept,) = Arrival.objects.all()
         assert kept.about["name"] == "goes on.txt"
         assert [path.name for path in listed()] == kept.pieces
+
+
+def test_what_is_here_already_is_offered_and_taken_anyway_without_sending_it_again(
+    client_editor: Client, begin: Begin, workspace_a: Any
+) -> None:
+    def send(name: str) -> dict[str, Any]:
+        told: dict[str, Any] = begin(name=name).json()
+        for start in (0, 100, 200):
+            put(client_editor, told, start, CONTENT[start : start + 100])
+        return told
+
+    first = client_editor.post(send("herons.txt")["complete"]).json()["documents"][0]
+    told = send("storks.txt")
+    refused = client_editor.post(told["complete"])
+    assert (refused.status_code, refused.json()["already"][0]["url"]) == (422, first["url"])
+    assert client_editor.post(told["complete"], {"anyway": "1"}).json()["documents"][0]["name"] == "storks.txt"
+    with workspace(workspace_a):
+        assert Document.objects.count() == 2
+        assert not Arrival.objects.exists()
+
+
+def test_a_disk_that_fills_up_is_said_and_what_had_arrived_is_kept(
+    client_editor: Client, begin: Begin, workspace_a: Any, listed: Callable[[], list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = begin().json()
+    put(client_editor, told, 0, CONTENT[:100])
+    write = storage.IncomingFile.write
+
+    def full(incoming: storage.IncomingFile, plaintext: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage.IncomingFile, "write", full)
+    refused = put(client_editor, told, 100, CONTENT[100:200])
+    assert (refused.status_code, refused.json()["errors"][0]["message"]) == (422, resuming.NO_ROOM)
+    assert len(listed()) == 1
+    monkeypatch.setattr(storage.IncomingFile, "write", write)
+    assert put(client_editor, told, 100, CONTENT[100:200]).json()["offset"] == 200
