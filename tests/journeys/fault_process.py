@@ -160,7 +160,8 @@ def receive(ids: list[str], forms: list[str], **_: Any) -> None:
         collection = collection_named("Faults")
         for pk, form in zip(ids, forms, strict=True):
             specimen = SPECIMENS[form]
-            received(storage.store(UUID(pk), [specimen.content]), specimen.name, collection)
+            name = f"{pk}-{specimen.name}"  # of its own: no two are versions of one document
+            received(storage.store(UUID(pk), [specimen.content]), name, collection)
 
 
 def unlock(pk: str, **_: Any) -> None:
