@@ -232,7 +232,7 @@ class Arrival(models.Model):
     # The migration makes the constraint, as ON DELETE CASCADE: an earlier version deletes collections without knowing of this.
     collection = models.ForeignKey(Collection, models.CASCADE, related_name="arrivals", db_constraint=False)
     created_by_id = models.BigIntegerField()
-    about = EncryptedJSONField()  # the file's name, when it was changed, and the metadata it is to have
+    about = EncryptedJSONField()  # the file's name and path, when it was changed, and the metadata it is to have
     size = models.BigIntegerField()  # bytes it will have
     received = models.BigIntegerField(default=0)  # bytes of the pieces
     pieces = ArrayField(models.CharField(max_length=64), default=list)  # names of their files, in order

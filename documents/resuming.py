@@ -53,13 +53,19 @@ def begin(
     size: int,
     modified: str,
     values: Mapping[UUID, str],
+    reference: str = "",
 ) -> Arrival:
     """The person's unfinished upload of the same file, or a new one. Raises Refused before a byte is sent."""
     if not 0 < size <= settings.MAX_UPLOAD_BYTES:
         raise Refused(
             f"The file is larger than the {size_limit()} this installation accepts." if size else "The file is empty."
         )
-    about = {"name": name, "modified": modified, "values": {str(field): value for field, value in values.items()}}
+    about = {
+        "name": name,
+        "reference": reference,
+        "modified": modified,
+        "values": {str(field): value for field, value in values.items()},
+    }
     for arrival in arrivals(membership, person_id).filter(collection=collection, size=size):
         if arrival.about == about:
             return arrival
@@ -111,6 +117,7 @@ def complete(arrival: Arrival, unless_among: QuerySet[Document] | None = None) -
                 arrival.about["name"],
                 arrival.collection,
                 created_by_id=arrival.created_by_id,
+                reference=arrival.about["reference"],
                 values=values,
                 unless_among=unless_among,
             )

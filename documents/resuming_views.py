@@ -14,7 +14,7 @@ from documents.forms import UploadForm
 from documents.models import Arrival
 from documents.storage import FileMissing
 from documents.upload_views import refused_double, upload_answer
-from documents.uploads import safe_name
+from documents.uploads import safe_name, safe_path
 from documents.versions import AlreadyHere
 from tenants.answers import as_json
 from tenants.ciphers import Tampered
@@ -38,10 +38,16 @@ def arrival_begin(request: WorkspaceRequest) -> HttpResponse:
         return as_json([(name, "Say the size of the file in bytes.")], 422)
     try:
         values = form.metadata().values()
-        modified = request.POST.get("modified", "")[:40]
         arrival = resuming.begin(
-            request.membership, request.user.pk, form.target(), name, int(size), modified, values
-        )  # fmt: skip
+            request.membership,
+            request.user.pk,
+            form.target(),
+            name,
+            int(size),
+            request.POST.get("modified", "")[:40],
+            values,
+            safe_path(request.POST.get("path", "")),
+        )
     except Invalid as invalid:
         return as_json([(field, said) for field, said in invalid.errors.items()], 422)
     except Refused as reason:

@@ -30,6 +30,7 @@ from documents.uploads import (
     RefusedFile,
     SidecarHandler,
     least_size,
+    safe_path,
     size_limit,
 )
 from documents.versions import AlreadyHere
@@ -111,17 +112,20 @@ def _upload(request: WorkspaceRequest, handler: EncryptingUploadHandler, along: 
     except Refused as reason:
         return _refused(request, form, [RefusedFile("", str(reason))])
     added, refused = [], handler.refused
+    reference = safe_path(request.POST.get("path", "")) if len(received) == 1 else ""  # a script sends them one by one
     for file in received:
         try:
             with handler.keeping(file.stored):
+                described = lines.get(sidecar.file_name(reference)) or lines.get(sidecar.file_name(file.name), {})
                 added.append(
                     receive(
                         file.stored,
                         file.name,
                         collection,
                         created_by_id=request.user.pk,
+                        reference=reference,
                         unless_among=None if request.POST.get("anyway") else visible_documents(request.membership),
-                        values=values | lines.get(sidecar.file_name(file.name), {}),
+                        values=values | described,
                     )
                 )
         except AlreadyHere as already:

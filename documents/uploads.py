@@ -23,6 +23,7 @@ from documents.quotas import Held
 from documents.storage import IncomingFile, StoredFile
 
 NAME_CHARACTERS = 300
+PATH_CHARACTERS = 1_000
 ENVELOPE_BYTES = 2_000_000  # more than the fields and heads of a form with a thousand files take
 SIDECAR_BYTES = 1_000_000  # it comes with every file of an upload
 _UNWANTED = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, surrogates, private use, unassigned, line separators
@@ -60,6 +61,13 @@ def safe_name(name: str) -> str:
         keep = f".{extension}" if dot and len(extension) <= 10 else ""
         name = (stem if keep else name)[: NAME_CHARACTERS - len(keep)] + keep
     return name if name.strip(". ") else "unnamed"
+
+
+def safe_path(path: str) -> str:
+    """The path of a file within a folder, by parts as `safe_name` takes them; empty where it is in none, or too deep in it."""
+    parts = [safe_name(part) for part in re.split(r"[/\\]", path) if part.strip(". ")]
+    joined = "/".join(parts)
+    return joined if len(parts) > 1 and len(joined) <= PATH_CHARACTERS else ""
 
 
 def size_limit() -> str:

@@ -222,6 +222,7 @@
       about.append("name", file.name);
       about.append("size", file.size);
       about.append("modified", file.lastModified);
+      about.append("path", upload.path);
       let at = null; // what the server said last of how far it is
       let broken = 0;
       while (upload.state === "sending") {
@@ -276,6 +277,7 @@
       const body = new FormData();
       for (const [name, value] of upload.chosen) body.append(name, value);
       if (upload.anyway) body.append("anyway", "1");
+      body.append("path", upload.path); // within the folder that was dropped: by it a file is told from others of its name
       body.append(input.name, upload.file, upload.file.name);
       const request = new XMLHttpRequest();
       upload.request = request;

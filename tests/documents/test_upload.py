@@ -366,3 +366,23 @@ def test_viewers_may_not_upload_and_are_not_listened_to(
     assert upload(client_viewer, address, file(content=MARKER)).status_code == 403
     assert client_viewer.get(address("documents/upload/")).status_code == 403
     assert listed() == []
+
+
+def test_files_of_a_folder_are_told_apart_by_their_paths(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    """A script sends the files of a folder one by one, each with its path; the same path again is the next version."""
+    sent = (
+        ("a/x/readme.txt", b"one"),
+        ("a/y/readme.txt", b"two"),
+        ("a/x/readme.txt", b"three"),
+        ("../../etc/readme.txt", b"4"),
+    )
+    for path, content in sent:
+        assert upload(client_editor, address, file("readme.txt", content), path=path).status_code == 200
+    with workspace(workspace_a):
+        kept = sorted((document.reference, document.version) for document in Document.objects.all())
+    assert kept == [("a/x/readme.txt", 1), ("a/x/readme.txt", 2), ("a/y/readme.txt", 1), ("etc/readme.txt", 1)]
+
+
+@pytest.mark.parametrize("path", ["readme.txt", "", "/", "./..", "a/" * 600 + "readme.txt"])
+def test_a_path_that_says_nothing_is_none(path: str) -> None:
+    assert uploads.safe_path(path) == ""
