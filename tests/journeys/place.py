@@ -71,7 +71,7 @@ class Place:
             collection = choice[1] if choice else ""
         return self.owner.post(
             f"{self.path}documents/upload/",
-            {"collection": collection},
+            {"collection": collection, "anyway": "1"},  # also what is here already
             [("files", file) for file in files],
             {"Accept": "application/json"},
         )

@@ -181,8 +181,8 @@ class Visitor:
         boundary = uuid4().hex
         body = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="collection"\r\n\r\n{side.collection}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{side.marker}.txt"\r\n\r\n'
-            f"The {side.marker} again\r\n--{boundary}--\r\n"
+            f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="{side.marker} {boundary}.txt"\r\n\r\n'
+            f"The {side.marker} again, {boundary[:8]}\r\n--{boundary}--\r\n"
         )
         form = {"data": body, "content_type": f"multipart/form-data; boundary={boundary}"}
         answer = self.ask(side, f"{side.path}documents/upload/", method="POST", headers={"Accept": "application/json"}, **form)
