@@ -154,6 +154,8 @@ def finish(document_id: UUID) -> None:
     document = _working(document_id, State.EMBEDDING)
     if versions.comes_into_use(document, rows):
         versions.put_in_use(document, rows)
+    else:
+        indexing.withdraw([document_id])
     _close([document_id], Stage.Outcome.DONE)
     _end(document, State.READY)
 

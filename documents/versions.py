@@ -111,15 +111,17 @@ def inherited(document: Document) -> dict[UUID, str]:
 
 
 def comes_into_use(document: Document, rows: Iterable[Document]) -> bool:
-    """Whether a version that has just become ready is the one to be found: none after it is ready."""
-    return not any(row.version > document.version and row.state == State.READY for row in rows)
+    """Whether a version that has just become ready is the one to be found: it was before it was read again, or none after it
+    is ready.
+    """
+    return document.is_current or not any(row.version > document.version and row.state == State.READY for row in rows)
 
 
 def put_in_use(document: Document, rows: Iterable[Document]) -> None:
     """Find this version and none of the others, which are locked, from the caller's commit on."""
     others = [row.pk for row in rows if row.pk != document.pk]
     if others:
-        indexing.unpublish(others)
+        indexing.withdraw(others)
         Document.objects.filter(pk__in=others).update(is_current=False)
         Document.objects.filter(pk=document.pk).update(is_current=True)
         document.is_current = True

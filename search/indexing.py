@@ -310,6 +310,15 @@ def unpublish(document_ids: Iterable[UUID]) -> int:
     return published.delete()[0]
 
 
+def withdraw(document_ids: Sequence[UUID]) -> None:
+    """As `unpublish`, and out of the indexes that the database holds: what may stay away for good is in nobody's way there.
+
+    `publish` puts it back from the true vectors, in the same disguise.
+    """
+    unpublish(document_ids)
+    IndexEntry.objects.filter(document_id__in=document_ids).delete()
+
+
 def count(document_ids: Sequence[UUID]) -> Removed:
     """What the search has of these documents."""
     sealed = SealedVectors.objects.filter(document_id__in=document_ids).aggregate(vectors=Sum("passages"))["vectors"] or 0

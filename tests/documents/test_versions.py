@@ -10,7 +10,7 @@ from documents import erasing, figures, ingestion, ledger, series, storage, tras
 from documents.models import Collection, Document, Page
 from documents.receiving import collection_named, receive
 from search import embeddings, querying
-from search.models import Chunk, Terms
+from search.models import Chunk, IndexEntry, Terms
 from search.sources import sources
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
@@ -78,6 +78,33 @@ def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(coll
     assert found("night") == [third.pk]
     assert Terms.objects.count() == 1
     assert Document.objects.filter(is_current=True).count() == 1
+
+
+def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None:
+    """Others would be among the nearest in its place; and unchanged passages would lie there twice, under other noise."""
+
+    def entered() -> set[UUID]:
+        return set(IndexEntry.objects.values_list("document_id", flat=True))
+
+    first, second = add(collection, SHIPS), add(collection, APPLES)
+    ready(second)
+    ready(first)
+    assert entered() == {second.pk}
+    before = list(IndexEntry.objects.values_list("chunk_id", "vector"))
+    versions.restore(first.pk)
+    assert entered() == {first.pk}
+    versions.restore(second.pk)
+    assert list(IndexEntry.objects.values_list("chunk_id", "vector")) == before, "in the same disguise"
+
+
+def test_one_in_use_that_is_read_again_is_found_again_though_a_later_one_is_ready(collection: Collection) -> None:
+    first, _ = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+    versions.restore(first.pk)
+    Document.objects.filter(pk=first.pk).update(pages_unread=1)
+    assert ledger.read_again([first.pk]) == [first.pk]
+    assert found("ships") == []
+    ready(first)
+    assert found("ships") == [first.pk]
 
 
 def test_unchanged_passages_are_not_embedded_again(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
