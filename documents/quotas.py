@@ -82,7 +82,9 @@ def reserve(size: int) -> None:
 
 
 def give_back(documents: int, size: int) -> None:
-    """Within the transaction that deletes them, after every other lock."""
+    """Within the transaction that deletes them, after every other lock; without any, none is taken."""
+    if not documents:
+        return
     Usage.objects.filter(pk=COUNTED).update(
         documents=Greatest(F("documents") - documents, 0), bytes=Greatest(F("bytes") - size, 0)
     )

@@ -96,6 +96,8 @@ def follow(document: Document) -> bool:
     if last is None:
         return False
     rows = locked(last.pk)
+    if not rows:  # erased a moment ago
+        return False
     document.series = last.series or last.pk
     document.version = max(row.version for row in rows) + 1
     document.is_current = not any(row.is_current and row.state == State.READY for row in rows)

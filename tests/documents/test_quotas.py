@@ -34,9 +34,9 @@ def counted() -> tuple[int, int]:
     return Usage.objects.values_list("documents", "bytes").get(pk=1)
 
 
-def received(content: bytes = b"some words", collection: str = "Documents") -> Document:
+def received(content: bytes = b"some words", collection: str = "Documents", name: str = "") -> Document:
     stored = storage.store(Document().id, [content])
-    return receive(stored, f"{stored.stored_name}.txt", collection_named(collection))
+    return receive(stored, name or f"{stored.stored_name}.txt", collection_named(collection))
 
 
 def upload(client: Client, tenant: Tenant, *contents: bytes, **headers: str) -> Any:
@@ -176,14 +176,15 @@ def test_two_uploads_at_once_never_share_the_last_place(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_uploads_and_deletions_at_once_keep_the_count_right(workspace_a: Tenant) -> None:
+@pytest.mark.parametrize("name", ["", "versions of one.txt"])
+def test_uploads_and_deletions_at_once_keep_the_count_right(workspace_a: Tenant, name: str) -> None:
     said: list[str] = []
 
     def work(number: int) -> None:
         try:
             with workspace(workspace_a):
                 for _ in range(5):
-                    made = received(b"12345", f"Collection {number % 2}")
+                    made = received(b"12345", f"Collection {number % 2}", name)
                     if number % 3 == 0:
                         erasing.erase([made.id])
                 if number == 7:
