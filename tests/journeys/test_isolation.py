@@ -74,8 +74,11 @@ def stock(place: Place, marker: str) -> Stocked:
     ((passage,),) = place.query("SELECT id FROM search_chunk WHERE document_id = %s AND sequence = 0", documents[0])
     place.owner.post(f"{place.path}collections/{collection}/fields/", {"name": f"{marker} state", "kind": "keyword"})
     ((field,),) = place.query("SELECT id FROM documents_field WHERE collection_id = %s", collection)
+    about = {"collection": collection, "name": f"{marker} large.txt", "size": "9"}
+    begun = place.owner.post(f"{place.path}documents/arriving/", about, headers={"Accept": "application/json"}).json()
     ids = {
         "document": str(documents[0]),
+        "arrival": begun["url"].split("/")[-2],
         "field": str(field),
         "passage": str(passage),
         "trashed document": str(documents[2]),
@@ -93,6 +96,7 @@ def stock(place: Place, marker: str) -> Stocked:
         "staff access": str(access[0]),
         "=json": "json",
         "=1": "1",
+        "=canary.txt": "canary.txt",
     }
     return Stocked(place, marker, ids, guest)
 

@@ -17,11 +17,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 NOBODY = str(UUID(int=0))
 ARGUMENT = re.compile(r"<(?:\w+:)?(\w+)>")
-# Kinds of id, as in Canary.ids; the last eight are made for the length of a check. A kind that begins with "=" is the value.
+# Kinds of id, as in Canary.ids; the last nine are made for the length of a check. A kind that begins with "=" is the value.
 ID_KINDS = frozenset({
     "document", "collection", "field", "passage", "judgments", "run", "question", "shared search", "workspace",
     "member", "colleague", "invitation", "staff access", "trashed document", "receipt",
-    "saved search", "past search",
+    "saved search", "past search", "arrival",
 })  # fmt: skip
 
 
@@ -87,10 +87,9 @@ WORKSPACE: dict[str, Entry] = {
     "documents/pause/": takes_none(OWN_ONLY),
     "documents/resume/": takes_none(OWN_ONLY),
     "documents/upload/": takes(form={"collection": "collection"}, query={"collection": "collection"}),
-    "documents/arriving/": takes(form={"collection": "collection"}),
-    # an upload's id becomes its document's
-    "documents/arriving/<uuid:arrival_id>/": takes(arrival_id="document"),
-    "documents/arriving/<uuid:arrival_id>/complete/": takes(arrival_id="document"),
+    "documents/arriving/": takes(form={"collection": "collection", "name": "=canary.txt", "size": "=1"}),
+    "documents/arriving/<uuid:arrival_id>/": takes(arrival_id="arrival"),
+    "documents/arriving/<uuid:arrival_id>/complete/": takes(arrival_id="arrival"),
     "documents/<uuid:document_id>/": takes(document_id="document", query={"passage": "passage"}),
     "documents/<uuid:document_id>/status/": takes(document_id="document"),
     "documents/<uuid:document_id>/download/": takes(document_id="document"),
