@@ -16,4 +16,4 @@ pytestmark = pytest.mark.django_db
 def test_the_method_comes_before_the_role(client_viewer: Client, workspace_a: Tenant, route: Route) -> None:
     nobodys = {argument: "1" if argument in ("user_id", "number") else str(uuid4()) for argument in route.arguments}
     path = workspace_a.path + route.path(nobodys)
-    assert client_viewer.delete(path).status_code == 405
+    assert client_viewer.patch(path).status_code == 405
