@@ -4,8 +4,8 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -51,7 +51,7 @@ def wait_for(place: Place, level: str) -> None:
 @contextmanager
 def in_use(place: Place) -> Iterator[list[str]]:
     """Two people who search all the time, and one who uploads; what went wrong."""
-    over, wrong, numbers = threading.Event(), list[str](), count(1)
+    over, wrong = threading.Event(), list[str]()
 
     def search(subject: str) -> None:
         while not over.is_set():
@@ -61,7 +61,7 @@ def in_use(place: Place) -> Iterator[list[str]]:
 
     def upload() -> None:
         while not over.wait(1):
-            answer = place.send((f"late {next(numbers)}.txt", b"A late document about a harbour."))
+            answer = place.send((f"late {uuid4()}.txt", b"A late document about a harbour."))
             if answer.status != 200:
                 wrong.append(f"upload: {answer.status}")
 
