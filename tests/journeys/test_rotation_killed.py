@@ -44,7 +44,7 @@ def old_ciphertexts(place: Place, version: int) -> dict[str, int]:
         place.schema,
     )
     for table, column in columns:
-        if column in {"name_digest", "digest"}:
+        if column in {"name_digest", "content_digest", "digest"}:
             continue
         ((old,),) = place.query(
             f'SELECT count(*) FROM "{table}" WHERE "{column}" IS NOT NULL '  # names of the catalogue
