@@ -42,11 +42,18 @@ class Resident:
         self.idle = self._sums("VmRSS")
         self.peaks = Counter(self.idle)
         self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
 
-    def end(self) -> dict[str, int]:
+    def __enter__(self) -> "Resident":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever became of the test: a thread that goes on keeps the process from ending."""
         self._ended.set()
         self._thread.join()
+
+    @property
+    def above_idle(self) -> dict[str, int]:
         return {part: peak - self.idle[part] for part, peak in self.peaks.items()}
 
     def _watch(self) -> None:
@@ -118,15 +125,15 @@ def test_a_large_file_is_taken_in_constant_memory(
 ) -> None:
     place = make_place("Heron")
     place.wait_until_ready(place.upload(("small.txt", LINE)))  # what a process loads with its first file is not the file's
-    resident = Resident({name: running.processes[name].pid for name in ("web", "worker")})
-    answer = _send(place, BYTES)
-    said = answer.read().decode()
-    assert answer.status == 200, said[:500]
-    rows = place.query("SELECT id, size FROM documents_document ORDER BY size DESC LIMIT 1")
-    assert rows[0][1] == BYTES
-    progress = place.wait_until_final([rows[0][0]])[rows[0][0]]
-    assert (progress.state, progress.reason) == ("failed", "too_large")  # kept and told why
-    found = resident.end()
+    with Resident({name: running.processes[name].pid for name in ("web", "worker")}) as resident:
+        answer = _send(place, BYTES)
+        said = answer.read().decode()
+        assert answer.status == 200, said[:500]
+        rows = place.query("SELECT id, size FROM documents_document ORDER BY size DESC LIMIT 1")
+        assert rows[0][1] == BYTES
+        progress = place.wait_until_final([rows[0][0]])[rows[0][0]]
+        assert (progress.state, progress.reason) == ("failed", "too_large")  # kept and told why
+    found = resident.above_idle
     assert min(resident.idle["web"], resident.idle["worker"]) > 100_000_000, "those that work are not among the measured"
     with capsys.disabled():
         print(
