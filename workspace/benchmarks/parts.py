@@ -27,6 +27,7 @@ WATCHED: dict[str, tuple[Any, str]] = {
     "audit": (views, "record"),
     "template": (views, "render"),
 }
+BESIDE = frozenset({"history", "audit"})  # done by another thread where one is free: what the page waits for them is in "view"
 
 
 class _Request(threading.local):
