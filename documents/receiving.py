@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 
-from documents import access, fields, jobs, queueing, quotas, versions
+from documents import access, dispatch, fields, queueing, quotas, versions
 from documents.models import Collection, CollectionMember, Document, Value
 from documents.storage import StoredFile
 from tenants.audit.events import Event
@@ -78,7 +78,7 @@ def receive(
                 quotas.reserve(stored.size)  # last: whoever deletes locks the collection first and the usage last, too
                 record(Event.UPLOADED, document=str(document.id), bytes=stored.size)
             transaction.on_commit(partial(queueing.began, [document.id], document.created_at))
-            transaction.on_commit(jobs.queue_unfinished)
+            transaction.on_commit(dispatch.queue_unfinished)
     except IntegrityError:
         if Collection.objects.filter(pk=collection.pk).exists():
             raise

@@ -20,7 +20,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, erasing, jobs, pictures, queueing, ranges, series, storage, trash, upload_views
+from documents import access, dispatch, erasing, jobs, pictures, queueing, ranges, series, storage, trash, upload_views
 from documents.access import visible_documents
 from documents.describing import described
 from documents.forms import FilterForm, UploadForm
@@ -177,7 +177,7 @@ def queue_pause(request: WorkspaceRequest) -> HttpResponse:
 @requires("upload")
 def queue_resume(request: WorkspaceRequest) -> HttpResponse:
     queueing.resume()
-    jobs.queue_unfinished()
+    dispatch.queue_unfinished()
     return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
 
 
