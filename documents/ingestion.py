@@ -18,8 +18,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from redis.exceptions import RedisError
 
-from documents import ledger, queueing, storage, versions
+from documents import ledger, queueing, storage, unpacking, versions
 from documents.chunking import Chunker
+from documents.extraction.members import ZIP
 from documents.extraction.pages import Extraction
 from documents.extraction.progress import Told
 from documents.extraction.sandbox import LARGEST_BYTES, Sandbox, SandboxUnavailable
@@ -100,7 +101,8 @@ def _extract(document: Document) -> Extraction:
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
         stored = storage.read(document.id, document.stored_name)
-        return sandbox().extract(stored, extension, progress=_noted_now_and_then(document.id))
+        extraction = sandbox().extract(stored, extension, progress=_noted_now_and_then(document.id))
+        return unpacking.unpack(document, sandbox()) if extraction.format == ZIP else extraction
     except (storage.FileMissing, Tampered) as error:
         raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
     except SandboxUnavailable as error:

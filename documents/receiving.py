@@ -32,11 +32,13 @@ def receive(
     reference: str = "",
     values: Mapping[UUID, str] | None = None,
     unless_among: QuerySet[Document] | None = None,
+    archive: UUID | None = None,
 ) -> Document:
     """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
 
     What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
-    last where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes.
+    last where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes. `archive`: the document that
+    the file came out of.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
@@ -58,6 +60,7 @@ def receive(
                 created_by_id=created_by_id,
                 content_digest=stored.content_digest,
                 name_digest=versions.name_digest(collection.pk, reference or file_name),
+                archive=archive,
             )
             if unless_among is not None and stored.content_digest is not None:
                 there_is = versions.same_bytes(stored.content_digest, unless_among)
