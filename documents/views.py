@@ -195,7 +195,8 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
         person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
         stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
-    about = {"document": shown, "page": page, "person": person, "metadata": described(shown), **_versions(request, shown)}
+    about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
+    about |= _versions(request, shown) | _archive(request, shown)
     context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
     return render(request, "documents/document.html", context)
 
@@ -210,6 +211,17 @@ def _versions(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
         "versions": [(each, people.get(each.created_by_id or 0)) for each in known] if len(known) > 1 else [],
         "newest": known[0],
         "current": next((each for each in known if each.is_current), None),
+    }
+
+
+def _archive(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
+    """How many documents came out of it, and what it came out of. Readers of a library learn of neither."""
+    if request.subscription is not None:
+        return {}
+    visible = visible_documents(request.membership)
+    return {
+        "files": series.listed(visible).filter(archive=shown.pk).count() if shown.is_archive else 0,
+        "came_from": visible.filter(pk=shown.archive).first() if shown.archive else None,
     }
 
 
@@ -346,4 +358,4 @@ def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _known_query(query: str) -> str:
     given = QueryDict(query)
-    return urlencode({key: given[key] for key in ("collection", "state", "reason", "page") if given.get(key)})
+    return urlencode({key: given[key] for key in ("collection", "state", "reason", "archive", "page") if given.get(key)})

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.test import Client
 
 from documents import exporting, ingestion, ledger, quotas, storage, unpacking
 from documents.extraction import members
@@ -23,6 +24,7 @@ from documents.models import Document, Page, Usage, Value
 from documents.reasons import Reason, Unreadable
 from documents.receiving import collection_named, receive
 from tenants.audit.models import Entry
+from tenants.context import workspace
 from tenants.models import Tenant
 from tests.documents import files
 
@@ -462,3 +464,31 @@ class TestItsDocuments:
         again = import_folder(tmp_path / "archives" / "Post", "Again")
         ingestion.ingest(again.documents[0])
         assert Document.objects.filter(collection=again.collection).count() == 5
+
+
+# ---------------------------------------------------------------- on the screen
+
+
+def test_its_page_leads_to_its_documents_and_back(
+    client_editor: Client, client_viewer: Client, address: Callable[[str], str], workspace_a: Tenant, model_dir: Path
+) -> None:
+    with workspace(workspace_a):
+        archive = put(files.zipped({**CONTENT, "locked.txt": "", "markup <b>.txt": "x"}))
+        put(b"of its own", "other.txt")
+        ingestion.ingest(archive.pk)
+        child = Document.objects.filter(archive=archive.pk).order_by("created_at")[0]
+    shown = client_viewer.get(address(f"documents/{archive.pk}/")).content.decode()
+    assert "5 documents came out of this archive" in shown
+    assert "markup &lt;b&gt;.txt (1 byte)" in shown
+    assert "ZIP archive" in shown
+    listed = client_viewer.get(address(f"documents/?archive={archive.pk}")).content.decode()
+    assert "other" not in listed.partition("<tbody>")[2]
+    assert listed.count('id="d-') == 5
+    assert (
+        f'href="{address(f"documents/{archive.pk}/")}"' in client_viewer.get(address(f"documents/{child.pk}/")).content.decode()
+    )
+    client_editor.post(address("documents/act/"), {"do": "cancel", "which": "all", "query": f"archive={archive.pk}"})
+    with workspace(workspace_a):
+        left = Document.objects.exclude(state=State.CANCELLED)
+        assert {each.file_name for each in left} == {"letters.zip", "other.txt"}
+    assert "A ZIP is opened" in client_editor.get(address("documents/upload/")).content.decode()
