@@ -195,9 +195,9 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
         person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
         stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
-    about = {"document": shown, "page": page, "person": person, "metadata": described(shown)}
-    about |= _versions(request, shown) | _archive(request, shown)
-    context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
+    about = {"document": shown, "page": page, "person": person, "metadata": described(shown), "stages": stages}
+    more = {"place": _place(shown), "picture": _picture_address(request, shown, page)}
+    context = {**about, **more, **_versions(request, shown), **_archive(request, shown)}
     return render(request, "documents/document.html", context)
 
 
