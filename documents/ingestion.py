@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from uuid import UUID
 
@@ -67,6 +68,9 @@ def ingest(document_id: UUID) -> bool:
             ledger.finish(document_id)
         except ledger.Stopped:
             pass
+        except unpacking.TurnIsOver:
+            with suppress(ledger.Stopped):
+                ledger.put_back(document_id)
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
             ledger.fail(document_id, unreadable.reason, format_name=unreadable.format)

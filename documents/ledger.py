@@ -86,6 +86,15 @@ def reading(document_id: UUID, *, done: int, total: int, kept: bool = False) -> 
 
 
 @transaction.atomic
+def put_back(document_id: UUID) -> None:
+    """Let others go first: what was done of it is kept, and the rest is done in another turn. Raises Stopped."""
+    document = _working(document_id, State.EXTRACTING)
+    _close([document_id], Stage.Outcome.DONE)
+    document.attempts, document.retries = 0, 0
+    _enter(document, State.QUEUED, "attempts", "retries")
+
+
+@transaction.atomic
 def found(document_id: UUID, format_name: str) -> None:
     """What the file is, before all of it is read. Raises Stopped."""
     document = _working(document_id, State.EXTRACTING)

@@ -7,6 +7,7 @@ no format of archives.
 
 import errno
 import os
+import time
 from collections import Counter
 from enum import StrEnum
 from uuid import UUID, uuid5
@@ -22,9 +23,16 @@ from documents.models import Document
 from documents.reasons import Reason, Unreadable
 from documents.receiving import receive
 from documents.uploads import safe_name, safe_path
-from documents.versions import AlreadyHere
+from documents.versions import AlreadyHere, same_bytes
 from tenants.errors import Refused
 from tenants.wording import counted, size
+
+TURN_SECONDS = 20.0  # a file takes some 40 ms; ten thousand would keep other workspaces from the worker for minutes
+COMPARED_BYTES = 1_000_000  # what is no larger is compared before it is stored
+
+
+class TurnIsOver(Exception):
+    """Some files became documents; the others are for a later run, after those who wait."""
 
 
 class _Taken(StrEnum):
@@ -35,8 +43,8 @@ class _Taken(StrEnum):
 
 
 def unpack(archive: Document, sandbox: Sandbox) -> Extraction:
-    """Make documents of an archive's files and return its text. Raises ledger.Stopped between two of them, and as
-    `Sandbox.unpack` does; Unreadable, too, when the workspace has no room for the next one.
+    """Make documents of an archive's files and return its text. Raises ledger.Stopped and TurnIsOver between two of
+    them, and as `Sandbox.unpack` does; Unreadable, too, when the workspace has no room for the next one.
     """
     if archive.archive is not None:  # the sandbox opens what is within an archive, and says so of no file it hands out
         raise Unreadable(Reason.TOO_COMPLEX, "archive", ZIP)
@@ -59,11 +67,10 @@ class _Run:
         self._references: set[str] = set()
         self._became: Counter[LeftOut | _Taken] = Counter()
         self._lines: list[str] = []
-        self._kept = False  # something since it was last written down
+        self._kept = False  # something became a document in this run
+        self._until: float | None = None  # set with the first file that is new
 
     def take(self, member: Member) -> None:
-        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._kept)
-        self._kept = False
         became = member.left_out or self._document(member)
         self._became[became] += 1
         if became is not LeftOut.SYSTEM:
@@ -80,6 +87,7 @@ class _Run:
         pk = uuid5(self._archive.pk, f"file {member.number}")  # its path would tell whoever tries names whether they are right
         if pk in self._there:
             return _Taken.ADDED
+        self._go_on(member)
         if member.size > settings.MAX_UPLOAD_BYTES:
             return LeftOut.TOO_LARGE
         if not storage.has_room(member.size):
@@ -96,10 +104,20 @@ class _Run:
         self._kept = True
         return _Taken.ADDED
 
+    def _go_on(self, member: Member) -> None:
+        if self._kept and self._until is not None and time.monotonic() > self._until:
+            raise TurnIsOver
+        self._until = self._until or time.monotonic() + TURN_SECONDS
+        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._kept)
+
     def _receive(self, pk: UUID, member: Member, reference: str) -> None:
-        archive = self._archive
-        same_name = versions.name_digest(archive.collection_id, reference)
-        stored = storage.store(pk, member.pieces)
+        archive, pieces = self._archive, member.pieces
+        named = archive.collection.documents.filter(name_digest=versions.name_digest(archive.collection_id, reference))
+        if member.size <= COMPARED_BYTES:
+            pieces = iter(whole := list(pieces))
+            if same := same_bytes(storage.content_digest(whole), named):
+                raise AlreadyHere(same, same_name=True)
+        stored = storage.store(pk, pieces)
         with kept(stored):
             receive(
                 stored,
@@ -108,7 +126,7 @@ class _Run:
                 created_by_id=archive.created_by_id,
                 reference=reference,
                 values=self._values,
-                unless_among=archive.collection.documents.filter(name_digest=same_name),
+                unless_among=named,
                 archive=archive.pk,
             )
 

@@ -375,6 +375,27 @@ class TestItsDocuments:
         archive.refresh_from_db()
         assert (archive.state, len(out_of(archive))) == (State.READY, 6)
 
+    def test_it_takes_turns_with_others(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
+        archive = put(files.zipped(CONTENT))
+        for turn in range(1, 4):
+            ingestion.ingest(archive.pk)
+            archive.refresh_from_db()
+            assert (archive.state, archive.attempts, len(out_of(archive))) == (State.QUEUED, 0, turn)
+        ingestion.ingest(archive.pk)
+        archive.refresh_from_db()
+        assert (archive.state, out_of(archive)) == (State.READY, EXPECTED)
+
+    def test_unchanged_it_is_one_turn_in_which_nothing_is_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, again = put(files.zipped(CONTENT)), put(files.zipped(CONTENT), "letters.zip")
+        ingestion.ingest(first.pk)
+        monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
+        monkeypatch.setattr(storage, "store", None)
+        ingestion.ingest(again.pk)
+        again.refresh_from_db()
+        assert again.state == State.READY
+        assert text(again).startswith("0 documents of 4 files, 4 here already.")
+
     def test_again_with_changes_it_brings_new_versions(self) -> None:
         first = put(files.zipped(CONTENT))
         ingestion.ingest(first.pk)
