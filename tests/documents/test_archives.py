@@ -194,9 +194,11 @@ class TestHarm:
     def test_mutilated_archives_end(self, sandbox: Sandbox, unpacked: Unpacked) -> None:
         chance, ended = random.Random(4), set()
         inner = files.zipped({"c.txt": "third" * 50})
-        original = files.zipped({"a.txt": "first" * 50, "b/b.txt": "second", "c.zip": inner})
-        for turn in range(60):
-            document = bytearray(original[: chance.randrange(1, len(original))] if turn % 3 == 0 else original)
+        methods = (zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)
+        made = [files.zipped({"a.txt": "first" * 50, "b/b.txt": "second", "c.zip": inner}, method) for method in methods]
+        for turn in range(90):
+            original = made[turn % 3]
+            document = bytearray(original[: chance.randrange(1, len(original))] if turn % 4 == 0 else original)
             for _ in range(chance.randrange(1, 12)):
                 document[chance.randrange(len(document))] = chance.randrange(256)
             try:

@@ -6,7 +6,9 @@ may be, and no more of a file than the directory says it has.
 
 import contextlib
 import io
+import lzma
 import stat
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -30,7 +32,11 @@ _SYSTEM_NAMES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"}
 _UTF8_FLAG, _ENCRYPTED_FLAGS = 0x800, 0x41
 _UNIX = 3
 _LOCAL_HEADER = 30  # bytes, before the name
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, MemoryError)
+# What zipfile and the decompressors below it raise at bytes that were damaged, or made to ask for too much.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, NotImplementedError,
+    RuntimeError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class _Unpacking:
         self._total += len(entries)
         for entry in entries:
             path = f"{above}{entry.path}"
+            if self._number > members.MAX_FILES:  # the first that is too much has been named
+                return
             if entry.left_out:
                 yield from self._left_out(path, entry.info.file_size, entry.left_out)
             else:
@@ -101,9 +109,8 @@ class _Unpacking:
                 yield from self.files(inner, entries, f"{folder_of(path)}/", depth + 1)
 
     def _left_out(self, path: str, size: int, why: LeftOut) -> Iterator[bytes]:
-        if self._number <= members.MAX_FILES:  # the first that is too much is said to be so
-            self._number += 1
-            yield members.pack_file(self._number, self._shown(), path[:PATH_CHARACTERS], size, why)
+        self._number += 1
+        yield members.pack_file(self._number, self._shown(), path[:PATH_CHARACTERS], size, why)
 
     def _taken(self, path: str, file: BinaryIO, head: bytes, size: int) -> Iterator[bytes]:
         if len(path) > PATH_CHARACTERS:
