@@ -48,8 +48,8 @@ WITH near AS MATERIALIZED (
 """
 # All in one value each, here and below: half the time of a row for each passage.
 ENCRYPTED = """
-SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
-WHERE id IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL
+SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM near JOIN {passages} ON id = chunk_id
+WHERE embedding IS NOT NULL
 UNION ALL
 SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
 WHERE id = ANY(%(worded)s::uuid[]) AND id NOT IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL

@@ -64,14 +64,11 @@ def unpacked(of: Of, ids: bytes, embeddings: bytes, which: Sequence[int]) -> Hal
     length = of.dimension * np.dtype(np.float16).itemsize + OVERHEAD
     if len(embeddings) * 16 != len(ids) * length:
         raise Tampered(f"an encrypted vector by {of.model} does not have its length")
+    if of.is_of_first_model:
+        blob = Chunk._meta.get_field("embedding").read_packed(ids, embeddings, length, which)
+        return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
     held = (embeddings[length * i : length * (i + 1)] for i in which)
-    if not of.is_of_first_model:
-        return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in which), held, strict=True))
-    read, digits = Chunk._meta.get_field("embedding").reader(), ids.hex()
-    named = (digits[32 * i : 32 * i + 32] for i in which)  # as a UUID is written, without making one: half of the time
-    written = (f"{each[:8]}-{each[8:12]}-{each[12:16]}-{each[16:20]}-{each[20:]}" for each in named)
-    blob = b"".join([read(name, vector) for name, vector in zip(written, held, strict=True)])
-    return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
+    return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in which), held, strict=True))
 
 
 def stored(of: Of, chunk_ids: Sequence[UUID]) -> dict[UUID, bytes]:
