@@ -56,8 +56,8 @@ def opened(of: Of, stored: Iterable[tuple[UUID, bytes]]) -> HalfVectors:
     return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
 
 
-def unpacked(of: Of, ids: bytes, embeddings: bytes, which: Sequence[int]) -> HalfVectors:
-    """The same of those at these places of many: ids of 16 bytes each, and as many encrypted vectors, which have one length.
+def unpacked(of: Of, ids: bytes, embeddings: bytes) -> HalfVectors:
+    """The same of many in one value each: ids of 16 bytes, and as many encrypted vectors, which have one length.
 
     Raises Tampered.
     """
@@ -65,10 +65,11 @@ def unpacked(of: Of, ids: bytes, embeddings: bytes, which: Sequence[int]) -> Hal
     if len(embeddings) * 16 != len(ids) * length:
         raise Tampered(f"an encrypted vector by {of.model} does not have its length")
     if of.is_of_first_model:
-        blob = Chunk._meta.get_field("embedding").read_packed(ids, embeddings, length, which)
+        blob = Chunk._meta.get_field("embedding").read_packed(ids, embeddings, length)
         return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
-    held = (embeddings[length * i : length * (i + 1)] for i in which)
-    return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in which), held, strict=True))
+    places = range(len(ids) // 16)
+    held = (embeddings[length * i : length * (i + 1)] for i in places)
+    return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in places), held, strict=True))
 
 
 def stored(of: Of, chunk_ids: Sequence[UUID]) -> dict[UUID, bytes]:

@@ -4,7 +4,7 @@ Each value is bound to its table, column and row, so the model needs a primary k
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import FieldError
@@ -115,9 +115,9 @@ class EncryptedBinaryField(EncryptedField):
     _pyi_private_set_type: bytes
     _pyi_private_get_type: bytes
 
-    def read_packed(self, ids: bytes, values: bytes, length: int, which: Iterable[int]) -> bytes:
+    def read_packed(self, ids: bytes, values: bytes, length: int) -> bytes:
         """As ColumnCipher.decrypt_packed, for the current workspace."""
-        return self._of_column().decrypt_packed(ids, values, length, which)
+        return self._of_column().decrypt_packed(ids, values, length)
 
 
 class EncryptedTextField(EncryptedField):
