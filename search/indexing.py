@@ -319,6 +319,11 @@ def withdraw(document_ids: Sequence[UUID]) -> None:
     IndexEntry.objects.filter(document_id__in=document_ids).delete()
 
 
+def published(document_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of them that are found."""
+    return set(Terms.objects.filter(document_id__in=list(document_ids)).values_list("document_id", flat=True))
+
+
 def count(document_ids: Sequence[UUID]) -> Removed:
     """What the search has of these documents."""
     sealed = SealedVectors.objects.filter(document_id__in=document_ids).aggregate(vectors=Sum("passages"))["vectors"] or 0

@@ -8,6 +8,7 @@ import pytest
 
 from documents import erasing, figures, ingestion, ledger, series, storage, trash, versions
 from documents.models import Collection, Document, Page
+from documents.reasons import Reason
 from documents.receiving import collection_named, receive
 from search import embeddings, querying
 from search.models import Chunk, IndexEntry, Terms
@@ -97,14 +98,41 @@ def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None
     assert list(IndexEntry.objects.values_list("chunk_id", "vector")) == before, "in the same disguise"
 
 
-def test_one_in_use_that_is_read_again_is_found_again_though_a_later_one_is_ready(collection: Collection) -> None:
-    first, _ = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+def test_one_that_is_read_again_is_found_until_its_new_text_is_there(collection: Collection) -> None:
+    first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
     versions.restore(first.pk)
-    Document.objects.filter(pk=first.pk).update(pages_unread=1)
-    assert ledger.read_again([first.pk]) == [first.pk]
-    assert found("ships") == []
-    ready(first)
+    both = [first.pk, second.pk]
+    Document.objects.filter(pk__in=both).update(pages_unread=1)
+    assert sorted(ledger.read_again(both)) == sorted(both)
     assert found("ships") == [first.pk]
+    third = add(collection, TRAINS)
+    assert not third.is_current
+    ledger.cancel_all([*both, third.pk])
+    states = dict(Document.objects.values_list("version", "state"))
+    assert states == {1: "ready", 2: "cancelled", 3: "cancelled"}, "what was not in use had nothing to lose"
+    assert found("ships") == [first.pk]
+    ledger.read_again([first.pk])
+    ledger.begin(first.pk)
+    ledger.fail(first.pk, Reason.TOO_LARGE)
+    first.refresh_from_db()
+    assert (first.state, first.reason, found("ships")) == ("ready", "", [first.pk])
+    assert first.stages.last().reason == Reason.TOO_LARGE
+    assert first.can_be_read_again
+    ledger.read_again([first.pk])
+    assert ready(first).pages_unread == 0
+    assert found("ships") == [first.pk], "though a later one is ready"
+    assert Chunk.objects.filter(document_id=first.pk).count() == first.chunks_total == first.chunks_done
+
+
+def test_one_that_failed_does_not_displace_a_newer_one_when_it_is_retried(collection: Collection) -> None:
+    first, second = ready(add(collection, SHIPS)), add(collection, APPLES)
+    ledger.cancel_all([second.pk])
+    third = ready(add(collection, TRAINS))
+    ledger.retry_all([second.pk])
+    ready(second)
+    assert found("night") == [third.pk]
+    versions.restore(first.pk)
+    assert found("night") == [first.pk]
 
 
 def test_unchanged_passages_are_not_embedded_again(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
