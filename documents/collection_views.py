@@ -102,12 +102,12 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
             messages.error(request, str(refused))
             return redirect("collections")
         return show_receipt(
-            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'document')}."
+            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'file')}."
         )
     shown = {
         "collection": collection,
-        "documents_total": there.count(),
-        "trashed_total": collection.documents.exclude(trashed_at=None).count(),
+        "documents_total": there.filter(is_current=True).count(),
+        "trashed_total": collection.documents.filter(trashed_at__isnull=False, is_current=True).count(),
         "trash_days": settings.TRASH_DAYS,
         "cannot_reach": erasing.cannot_reach(),
     }
@@ -115,9 +115,10 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
 
 
 def _collections(request: WorkspaceRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
+    in_use = Q(documents__trashed_at=None, documents__is_current=True)
     shown = visible_collections(request.membership).annotate(
-        documents_total=Count("documents", filter=Q(documents__trashed_at=None, documents__isnull=False)),
-        documents_ready=Count("documents", filter=Q(documents__state=Document.State.READY, documents__trashed_at=None)),
+        documents_total=Count("documents", filter=in_use),
+        documents_ready=Count("documents", filter=in_use & Q(documents__state=Document.State.READY)),
     )
     rows = sorted(shown, key=lambda collection: collection.name.casefold())
     return render(request, "documents/collections.html", {"rows": rows, "form": form}, status=status)

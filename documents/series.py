@@ -24,6 +24,12 @@ def with_all(ids: Iterable[UUID]) -> list[UUID]:
     return list(dict.fromkeys([*wanted, *found]))
 
 
+def with_versions(document_id: UUID) -> str:
+    """ ", with all 3 versions": what a sentence adds about a document that goes or comes back; empty where there is one."""
+    number = len(with_all([document_id]))
+    return f", with all {number:,} versions" if number > 1 else ""
+
+
 def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
     """Of each series the current one, and the newest while it is worked on or when that went wrong."""
     newer = Document.objects.filter(series=Coalesce(OuterRef("series"), OuterRef("pk")), version__gt=OuterRef("version"))

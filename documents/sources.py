@@ -85,14 +85,18 @@ class DocumentSources:
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
+        versions: dict[UUID | None, set[str]] = {}
+        for pk, series in Document.objects.exclude(series=None).values_list("id", "series"):
+            versions.setdefault(series, set()).update((str(pk), str(series)))
         ready = Document.objects.filter(
             state=Document.State.READY, trashed_at=None, is_current=True, collection_id__in=collections
         )
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
-        rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)
-        for pk, its_reference, its_file_name, its_title in rows:
+        rows = ready.values_list("id", "series", "reference", "file_name", "title").iterator(chunk_size=1000)
+        for pk, series, its_reference, its_file_name, its_title in rows:
             names = {str(pk), reference(pk, its_reference), file_name(pk, its_file_name), title(pk, its_title)}
+            names |= versions.get(series or pk, set())
             for name in names - {""}:
                 named[name] = pk if name not in named else None
         return {name: document_id for name, document_id in named.items() if document_id is not None}
