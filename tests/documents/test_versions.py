@@ -141,6 +141,14 @@ def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> No
     assert set(Document.objects.values_list("pk", flat=True)) == {other.pk, again.pk}
 
 
+def test_more_documents_go_than_a_statement_takes_parameters(collection: Collection) -> None:
+    """PostgreSQL takes 65,535, and the versions come on top of what is named."""
+    first, second = add(collection, SHIPS), add(collection, APPLES)
+    assert set(series.with_all([second.pk, *(uuid4() for _ in range(70_000))])) >= {first.pk, second.pk}
+    assert trash.trash([second.pk, *(uuid4() for _ in range(33_000))], 1) == 1
+    assert Document.objects.filter(trashed_at=None).count() == 0
+
+
 def test_metadata_goes_on_and_what_differs_is_shown(collection: Collection) -> None:
     first = ready(add(collection, b"One line.\nA second line.\nThe last line."))
     second = ready(add(collection, b"One line.\nA <changed> line.\nThe last line."))
