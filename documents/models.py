@@ -211,6 +211,11 @@ class Document(models.Model):
         return self.state == self.State.READY and self.pages_unread > 0
 
     @property
+    def was_never_in_use(self) -> bool:
+        """A version beside the one in use that did not come to replace it: it is on its way, failed or was cancelled."""
+        return not self.is_current and self.state != self.State.READY
+
+    @property
     def is_locked(self) -> bool:
         """A PDF that can be read with its password (documents.unlocking)."""
         return self.reason == Reason.ENCRYPTED and self.format == "pdf"

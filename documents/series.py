@@ -1,6 +1,7 @@
 """Which rows are versions of one document: the first gives the series its id, and one of them is current. Only asks."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Container, Iterable
 from uuid import UUID
 
 from django.db import connection
@@ -37,6 +38,35 @@ def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
     return documents.filter(Q(is_current=True) | unready)
 
 
+def once(trashed: QuerySet[Document]) -> QuerySet[Document]:
+    """Of what lies in the trash each document once: the current version, or the newest of those that went there alone."""
+    series = Coalesce(OuterRef("series"), OuterRef("pk"))
+    beside = Document.objects.filter(Q(pk=series) | Q(series=series), trashed_at__isnull=False)
+    better = beside.filter(Q(is_current=True) | Q(version__gt=OuterRef("version")))
+    return trashed.filter(Q(is_current=True) | ~Exists(better))
+
+
+def meant(named: Container[UUID], versions: Iterable[Document]) -> list[Document]:
+    """Of all versions of some documents those that whoever throws these away means: every one of a document.
+
+    By a version that never was in use only that itself, and the like before it, which lists do not show: another one serves.
+    """
+    rows = list(versions)
+    whole: set[UUID] = set()
+    alone: defaultdict[UUID, int] = defaultdict(int)
+    for row in rows:
+        if row.pk in named and row.was_never_in_use:
+            alone[of(row)] = max(alone[of(row)], row.version)
+        elif row.pk in named:
+            whole.add(of(row))
+    return [row for row in rows if of(row) in whole or (row.was_never_in_use and row.version <= alone[of(row)])]
+
+
+def of(document: Document) -> UUID:
+    """The id of its series."""
+    return document.series or document.pk
+
+
 def locked(document_id: UUID) -> list[Document]:
     """Every version of its series, locked in the order in which all who lock several do; empty when it is gone."""
     series = Document.objects.filter(pk=document_id).values_list(Coalesce("series", "pk"), flat=True).first()
@@ -47,5 +77,5 @@ def locked(document_id: UUID) -> list[Document]:
 
 def history(document: Document, among: QuerySet[Document]) -> list[Document]:
     """Every version that may be seen, the newest first."""
-    series = document.series or document.pk
+    series = of(document)
     return list(among.filter(Q(pk=series) | Q(series=series)).order_by("-version", "-created_at"))

@@ -24,17 +24,18 @@ from tenants.audit.recording import record
 def trash(ids: Iterable[UUID], by_id: int | None) -> int:
     """Move these documents to the trash; what is being worked on is cancelled first. Returns how many were not there yet.
 
-    Every version goes along, and comes back along; documents are counted once.
+    Every version goes along, and comes back along; documents are counted once. A version that never was in use goes alone.
 
     From the commit on nobody finds or opens them.
     """
-    found, now = _locked(ids, trashed_at=None), timezone.now()
+    named, now = set(ids), timezone.now()
+    found = series.meant(named, _locked(named, trashed_at=None))
     for batch in erasing.batches(document.id for document in found):
         ledger.stop_all(batch)
         indexing.unpublish(batch)
         Document.objects.filter(pk__in=batch).update(trashed_at=now, trashed_by_id=by_id)
     _note(Event.TRASHED, found)
-    return sum(document.is_current for document in found)
+    return len({series.of(document) for document in found})
 
 
 @transaction.atomic

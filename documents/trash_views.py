@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from documents import access, erasing, trash
+from documents import access, erasing, series, trash
 from documents.models import Document
 from tenants.errors import Refused
 from tenants.models import Person
@@ -28,7 +28,7 @@ PER_PAGE = 50
 @requires("upload")
 def trash_page(request: WorkspaceRequest) -> HttpResponse:
     found = access.visible_trash(request.membership).select_related("collection").order_by("-trashed_at", "id")
-    page: ListPage[Document] = Paginator(found.filter(is_current=True), PER_PAGE).get_page(request.GET.get("page"))
+    page: ListPage[Document] = Paginator(series.once(found), PER_PAGE).get_page(request.GET.get("page"))
     people = Person.objects.in_bulk([each.trashed_by_id for each in page.object_list if each.trashed_by_id])
     rows = [(each, people.get(each.trashed_by_id or 0), trash.days_left(each)) for each in page.object_list]
     held = found.aggregate(size=Sum("size"))["size"] or 0

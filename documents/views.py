@@ -314,7 +314,8 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     """To the trash; the page that follows offers to undo it."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     trash.trash([shown.id], request.user.pk)
-    messages.success(request, f"“{shown.title}” is in the trash.", extra_tags=f"undo:{shown.id}")
+    what = f"Version {shown.version} of “{shown.title}”" if shown.was_never_in_use else f"“{shown.title}”"
+    messages.success(request, f"{what} is in the trash.", extra_tags=f"undo:{shown.id}")
     return redirect("documents")
 
 

@@ -281,3 +281,38 @@ def test_a_whole_collection_can_go_there_and_stays(
         assert Document.objects.filter(trashed_at=None).count() == 0
         assert found("ships at night") == []
     assert "and 3 in the trash" in client_owner.get(address(f"collections/{collection}/delete/")).content.decode()
+
+
+def test_failures_are_tidied_up_and_the_version_in_use_stays(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        used = DocumentFactory(title="Minutes", state=State.READY, is_current=True)
+        failed = [
+            DocumentFactory(
+                title="Minutes",
+                collection=used.collection,
+                series=used.pk,
+                version=number,
+                is_current=False,
+                state=State.FAILED,
+                reason="damaged",
+            )
+            for number in (2, 3)
+        ]
+    every_failure = {"which": "all", "query": "state=failed", "do": "trash"}
+    page = client_editor.post(address("documents/act/"), every_failure, follow=True).content.decode()
+    assert "1 document moved to the trash." in page
+    assert "Move this version to trash" not in client_editor.get(address(f"documents/{used.pk}/")).content.decode()
+    with workspace(workspace_a):
+        assert list(Document.objects.filter(trashed_at=None)) == [used], "the older failure, which no list shows, goes along"
+    page = client_editor.get(address("documents/trash/")).content.decode()
+    assert page.count("Restore Minutes") == 1
+    assert "version 3 alone" in page
+    client_editor.post(address(f"documents/{failed[1].pk}/restore/"))
+    page = client_editor.get(address(f"documents/{failed[1].pk}/")).content.decode()
+    assert "Move this version to trash" in page
+    page = client_editor.post(address(f"documents/{failed[1].pk}/delete/"), follow=True).content.decode()
+    assert "Version 3 of “Minutes” is in the trash." in page
+    client_editor.post(address(f"documents/{failed[1].pk}/erase/"))
+    with workspace(workspace_a):
+        assert Document.objects.get() == used
+        assert trash.trash([used.pk], None) == 1
