@@ -6,9 +6,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from documents import erasing, figures, ingestion, ledger, series, storage, trash, versions
+from documents import describing, erasing, figures, ingestion, ledger, series, storage, trash, versions
+from documents.fields import add_field
 from documents.models import Collection, Document, Page
 from documents.receiving import collection_named, receive
+from documents.sidecar import describe_by_csv
 from search import embeddings, querying
 from search.models import Chunk, IndexEntry, Terms
 from search.sources import sources
@@ -149,7 +151,16 @@ def test_more_documents_go_than_a_statement_takes_parameters(collection: Collect
     assert Document.objects.filter(trashed_at=None).count() == 0
 
 
-def test_metadata_goes_on_and_what_differs_is_shown(collection: Collection) -> None:
+def test_a_csv_file_describes_the_version_in_use(collection: Collection) -> None:
+    add_field(collection, "State", "keyword")
+    ready(add(collection, SHIPS))
+    second = ready(add(collection, APPLES))
+    add(collection, TRAINS)
+    assert describe_by_csv(collection, b"file,State\nreport.txt,signed\n") == 1
+    assert [each.value for each in describing.described(second)] == ["signed"]
+
+
+def test_what_differs_is_shown(collection: Collection) -> None:
     first = ready(add(collection, b"One line.\nA second line.\nThe last line."))
     second = ready(add(collection, b"One line.\nA <changed> line.\nThe last line."))
     compared = versions.compare(first, second)
