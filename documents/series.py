@@ -67,6 +67,18 @@ def of(document: Document) -> UUID:
     return document.series or document.pk
 
 
+def on_their_way(ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Later versions of these documents that are not ready, or not any more; each with the one of these it comes after."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT v.id, d.id FROM documents_document d "
+            "JOIN documents_document v ON v.series = coalesce(d.series, d.id) AND v.version > d.version "
+            "WHERE d.id = ANY(%s) AND v.state <> 'ready' AND v.trashed_at IS NULL",
+            [list(ids)],
+        )
+        return dict(cursor.fetchall())
+
+
 def locked(document_id: UUID) -> list[Document]:
     """Every version of its series, locked in the order in which all who lock several do; empty when it is gone."""
     series = Document.objects.filter(pk=document_id).values_list(Coalesce("series", "pk"), flat=True).first()

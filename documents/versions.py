@@ -86,30 +86,29 @@ def fill_names(collection: Collection) -> None:
 # ---------------------------------------------------------------- the series
 
 
-def follow(document: Document) -> bool:
+def follow(document: Document) -> Document | None:
     """Before its row is written: make it the next version of what has its name. Under the collection's lock.
 
-    The one in use stays so until this one is ready. Returns whether it has a predecessor.
+    Returns what it follows: the version in use, which stays so until this one is ready, or the newest where none is.
     """
     named = Document.objects.filter(collection_id=document.collection_id, name_digest=document.name_digest, trashed_at=None)
     last = named.order_by("-is_current", "-created_at", "-version").first()
     if last is None:
-        return False
+        return None
     rows = locked(last.pk)
     if not rows:  # erased a moment ago
-        return False
+        return None
     document.series = last.series or last.pk
     document.version = max(row.version for row in rows) + 1
     document.is_current = not any(row.is_current and row.state == State.READY for row in rows)
     if document.is_current:
         Document.objects.filter(pk__in=[row.pk for row in rows]).update(is_current=False)
-    return True
+    return last
 
 
-def inherited(document: Document) -> dict[UUID, str]:
-    """The metadata of the version before, which a new one begins with."""
-    before = of_series(document.series).filter(version__lt=document.version).first() if document.series else None
-    return {value.field_id: value.value for value in before.values.all()} if before else {}
+def inherited(last: Document) -> dict[UUID, str]:
+    """The metadata with which the version after it begins."""
+    return {value.field_id: value.value for value in last.values.all()}
 
 
 def comes_into_use(document: Document, rows: Iterable[Document]) -> bool:

@@ -160,6 +160,20 @@ def test_a_csv_file_describes_the_version_in_use(collection: Collection) -> None
     assert [each.value for each in describing.described(second)] == ["signed"]
 
 
+def test_what_is_said_of_a_document_meanwhile_stays_said(collection: Collection) -> None:
+    field, other = add_field(collection, "State", "keyword", filterable=True), add_field(collection, "Partner", "text")
+    first = ready(add(collection, SHIPS, values={field.pk: "draft"}))
+    second = add(collection, APPLES, values={other.pk: "Ada"})
+    describing.describe(first, {"State": "signed", "Partner": ""})
+    ready(second)
+    values = {each.field.name: each.value for each in describing.described(second)}
+    assert values == {"State": "signed", "Partner": "Ada"}, "what did not change is as the upload had it"
+    assert describing.searchable([second.pk]) == {second.pk: {field.pk: "signed"}}
+    versions.restore(first.pk)
+    describing.describe(first, {"State": "old"})
+    assert describing.described(add(collection, TRAINS))[0].value == "old", "as the one in use, not as the newest"
+
+
 def test_what_differs_is_shown(collection: Collection) -> None:
     first = ready(add(collection, b"One line.\nA second line.\nThe last line."))
     second = ready(add(collection, b"One line.\nA <changed> line.\nThe last line."))
