@@ -216,6 +216,11 @@ class Document(models.Model):
         return not self.is_current and self.state != self.State.READY
 
     @property
+    def called(self) -> str:
+        """What goes when this is thrown away, by its title."""
+        return f"Version {self.version} of “{self.title}”" if self.was_never_in_use else f"“{self.title}”"
+
+    @property
     def is_locked(self) -> bool:
         """A PDF that can be read with its password (documents.unlocking)."""
         return self.reason == Reason.ENCRYPTED and self.format == "pdf"

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -57,8 +57,10 @@ def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
     """From the trash alone: what is erased was out of sight before."""
     shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
     if request.method == "POST":
-        return _erase(request, [shown.id], f"“{shown.title}” is erased.")
-    return render(request, "documents/document_erase.html", {"document": shown, "cannot_reach": erasing.cannot_reach()})
+        return _erase(request, [shown.id], f"{shown.called} is erased.")
+    found = access.visible_trash(request.membership).filter(pk__in=series.with_all([shown.id]))
+    context = {"document": shown, "counted": _counted(found), "cannot_reach": erasing.cannot_reach()}
+    return render(request, "documents/document_erase.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -69,11 +71,21 @@ def trash_empty(request: WorkspaceRequest) -> HttpResponse:
     if request.method == "POST":
         seen = _moment(request.POST.get("seen", ""))
         return _erase(request, list(found.filter(trashed_at__lte=seen).values_list("id", flat=True)))
-    there = found.aggregate(documents=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
-    if not there["documents"]:
+    there = _counted(found)
+    if not there["files"]:
         return redirect("trash")
-    shown = {"counted": there, "seen": timezone.now().isoformat(), "cannot_reach": erasing.cannot_reach()}
+    shown = {
+        "counted": there,
+        "documents_total": series.once(found).count(),
+        "seen": timezone.now().isoformat(),
+        "cannot_reach": erasing.cannot_reach(),
+    }
     return render(request, "documents/trash_empty.html", shown)
+
+
+def _counted(trashed: QuerySet[Document]) -> dict[str, int]:
+    """What erasing these removes, every version of them."""
+    return trashed.aggregate(files=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
 
 
 def _moment(sent: str) -> datetime:

@@ -52,7 +52,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
         shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
-        shown["trashed_total"] = access.visible_trash(request.membership).count()
+        shown["trashed_total"] = series.once(access.visible_trash(request.membership)).count()
     return render(request, "documents/documents.html", shown)
 
 
@@ -314,8 +314,7 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     """To the trash; the page that follows offers to undo it."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     trash.trash([shown.id], request.user.pk)
-    what = f"Version {shown.version} of “{shown.title}”" if shown.was_never_in_use else f"“{shown.title}”"
-    messages.success(request, f"{what} is in the trash.", extra_tags=f"undo:{shown.id}")
+    messages.success(request, f"{shown.called} is in the trash.", extra_tags=f"undo:{shown.id}")
     return redirect("documents")
 
 
