@@ -80,11 +80,18 @@ def on_their_way(ids: Iterable[UUID]) -> dict[UUID, UUID]:
 
 
 def locked(document_id: UUID) -> list[Document]:
-    """Every version of its series, locked in the order in which all who lock several do; empty when it is gone."""
-    series = Document.objects.filter(pk=document_id).values_list(Coalesce("series", "pk"), flat=True).first()
-    if series is None:
-        return []
-    return list(of_series(series).select_for_update().order_by("pk"))
+    """Every version of its series, locked in the order in which all who lock several do; empty when it is gone.
+
+    One of us at a time, before we look: whoever waited for the rows alone would not see the version that came meanwhile.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('series ' || current_schema() || series::text, 0)), series "
+            "FROM (SELECT coalesce(series, id) AS series FROM documents_document WHERE id = %s) AS named",
+            [document_id],
+        )
+        row = cursor.fetchone()
+    return list(of_series(row[1]).select_for_update().order_by("pk")) if row else []
 
 
 def history(document: Document, among: QuerySet[Document]) -> list[Document]:

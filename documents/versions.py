@@ -96,7 +96,8 @@ def follow(document: Document) -> Document | None:
     if last is None:
         return None
     rows = locked(last.pk)
-    if not rows:  # erased a moment ago
+    last = next((row for row in rows if row.pk == last.pk and row.trashed_at is None), None)
+    if last is None:  # erased or thrown away a moment ago
         return None
     document.series = last.series or last.pk
     document.version = max(row.version for row in rows) + 1
@@ -124,6 +125,7 @@ def put_in_use(document: Document, rows: Iterable[Document]) -> None:
     if others:
         indexing.withdraw(others)
         Document.objects.filter(pk__in=others).update(is_current=False)
+    if not document.is_current:
         Document.objects.filter(pk=document.pk).update(is_current=True)
         document.is_current = True
     indexing.publish(document.pk, document.collection_id, searchable([document.pk])[document.pk])

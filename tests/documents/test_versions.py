@@ -1,10 +1,13 @@
 """Versions: the newest that is ready is found, the others stay, and nothing that did not change is embedded again."""
 
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.db import connection, transaction
 
 from documents import describing, erasing, figures, ingestion, ledger, series, storage, trash, versions
 from documents.fields import add_field
@@ -16,6 +19,7 @@ from search.models import Chunk, IndexEntry, Terms
 from search.sources import sources
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
+from tenants.context import workspace
 from tenants.errors import Refused
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -80,6 +84,30 @@ def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(coll
     assert found("night") == [third.pk]
     assert Terms.objects.count() == 1
     assert Document.objects.filter(is_current=True).count() == 1
+
+
+def test_one_that_ends_while_the_next_arrives_knows_of_it(collection: Collection, workspace_a: Any) -> None:
+    first = ready(add(collection, SHIPS))
+    Document.objects.filter(pk=first.pk).update(state=Document.State.EMBEDDING)
+
+    def finish() -> None:
+        with workspace(workspace_a):
+            ledger.finish(first.pk)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            second = add(collection, APPLES)
+            ending = pool.submit(finish)
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            while not ending.done() and connection.cursor().execute(waits).fetchone() == (False,):
+                time.sleep(0.01)
+        ending.result()
+    assert second.is_current, "none was ready when it came"
+    assert list(Document.objects.filter(is_current=True)) == [first]
+    assert found("ships in the harbour") == [first.pk]
+    trash.trash([first.pk], 1)
+    assert add(collection, TRAINS).version == 1
 
 
 def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None:
