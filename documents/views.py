@@ -130,7 +130,8 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
         if not form.is_valid():  # it would widen to everything
             messages.error(request, "What the list was filtered by is not there any more. Nothing was changed. Choose again.")
             return redirect("documents")
-        found = series.listed(visible).filter(**form.chosen())
+        # cancelling means the versions too that the list does not show: one of them would come into use
+        found = (visible if request.POST.get("do") == "cancel" else series.listed(visible)).filter(**form.chosen())
     else:
         found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
     ids = list(found.values_list("id", flat=True))
