@@ -199,11 +199,11 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
 
 @transaction.atomic
 def read_again(document_ids: Iterable[UUID]) -> list[UUID]:
-    """Queue those of them that are ready but have pages that could not be read, to be read from their files, and return them.
+    """Queue those of them that are in use but have pages that could not be read, to be read from their files, and return them.
 
     What was read of them is forgotten: until they are ready again they are not found.
     """
-    found = _locked_all(document_ids, state=State.READY, pages_unread__gt=0, trashed_at=None)
+    found = _locked_all(document_ids, state=State.READY, is_current=True, pages_unread__gt=0, trashed_at=None)
     _queue_again(found, **_forget(found))
     return found
 

@@ -208,7 +208,7 @@ class Document(models.Model):
     @property
     def can_be_read_again(self) -> bool:
         """It is found, but not all of it: some pages could not be read when it was."""
-        return self.state == self.State.READY and self.pages_unread > 0
+        return self.state == self.State.READY and self.is_current and self.pages_unread > 0
 
     @property
     def was_never_in_use(self) -> bool:

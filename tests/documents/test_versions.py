@@ -128,10 +128,10 @@ def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None
 
 
 def test_one_in_use_that_is_read_again_is_found_again_though_a_later_one_is_ready(collection: Collection) -> None:
-    first, _ = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+    first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
     versions.restore(first.pk)
-    Document.objects.filter(pk=first.pk).update(pages_unread=1)
-    assert ledger.read_again([first.pk]) == [first.pk]
+    Document.objects.update(pages_unread=1)
+    assert ledger.read_again([first.pk, second.pk]) == [first.pk], "another one would come into use by it"
     assert found("ships") == []
     ready(first)
     assert found("ships") == [first.pk]
