@@ -123,12 +123,13 @@ def put_in_use(document: Document, rows: Iterable[Document]) -> None:
     """Find this version and none of the others, which are locked, from the caller's commit on."""
     others = [row.pk for row in rows if row.pk != document.pk]
     if others:
-        indexing.withdraw(others)
         Document.objects.filter(pk__in=others).update(is_current=False)
     if not document.is_current:
         Document.objects.filter(pk=document.pk).update(is_current=True)
         document.is_current = True
     indexing.publish(document.pk, document.collection_id, searchable([document.pk])[document.pk])
+    if others:  # after `publish`, which decrypts a whole document before it locks the index
+        indexing.withdraw(others)
 
 
 @transaction.atomic
