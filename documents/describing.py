@@ -141,7 +141,9 @@ def _lock_documents(collection: Collection, ids: list[UUID]) -> tuple[set[UUID],
         )
         found = {pk: (state, is_current) for pk, state, is_current in cursor.fetchall()}
     if not all(pk in found and found[pk][1] for pk in ids):
-        raise Refused("A document is not there any more, or in the trash. Nothing was changed.")
+        raise Refused(
+            "A document is not there any more, in the trash, or another version of it is in use. Nothing was changed."
+        )
     searched = {pk for pk in ids if found[pk][0] == Document.State.READY}
     on_their_way: defaultdict[UUID, list[UUID]] = defaultdict(list)
     for version in later.keys() & found.keys():
