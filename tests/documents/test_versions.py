@@ -156,6 +156,18 @@ def test_unchanged_passages_are_not_embedded_again(collection: Collection, monke
         assert bytes(old.embedding) == bytes(new.embedding)
 
 
+@pytest.mark.parametrize("damaged", ["text", "embedding"])
+def test_a_damaged_version_does_not_keep_the_next_from_being_read(collection: Collection, damaged: str) -> None:
+    first = ready(add(collection, SHIPS))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE search_chunk SET {damaged} = set_byte({damaged}, 30, get_byte({damaged}, 30) # 1) WHERE document_id = %s",
+            [first.pk],
+        )
+    second = ready(add(collection, SHIPS + b"\n"))
+    assert found("ships in the harbour") == [second.pk]
+
+
 def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> None:
     first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
     other = ready(add(collection, TRAINS, "other.txt"))
@@ -197,6 +209,8 @@ def test_what_is_said_of_a_document_meanwhile_stays_said(collection: Collection)
     values = {each.field.name: each.value for each in describing.described(second)}
     assert values == {"State": "signed", "Partner": "Ada"}, "what did not change is as the upload had it"
     assert describing.searchable([second.pk]) == {second.pk: {field.pk: "signed"}}
+    with pytest.raises(Refused, match="another version of it is in use"):
+        describing.describe(first, {"State": "old"})
     versions.restore(first.pk)
     describing.describe(first, {"State": "old"})
     assert describing.described(add(collection, TRAINS))[0].value == "old", "as the one in use, not as the newest"
