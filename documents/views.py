@@ -203,14 +203,15 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _versions(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
     """Each with who uploaded it; nothing where there is one. Readers of a library learn of the one in use alone."""
-    if request.subscription is not None:
-        return {}
     known = series.history(shown, visible_documents(request.membership))
+    current = next((each for each in known if each.is_current), None)
+    if request.subscription is not None:
+        return {"current": current}
     people = Person.objects.in_bulk([each.created_by_id for each in known if each.created_by_id])
     return {
         "versions": [(each, people.get(each.created_by_id or 0)) for each in known] if len(known) > 1 else [],
         "newest": known[0],
-        "current": next((each for each in known if each.is_current), None),
+        "current": current,
     }
 
 
