@@ -25,6 +25,7 @@ from tenants.errors import Refused
 DIFF_CHARACTERS = 200_000  # of each text
 DIFF_LINES = 4_000  # of both together: comparing takes time that grows with their product
 SHOWN_LINES = 2_000
+FILLED_AT_ONCE = 500  # rows of a statement
 
 State = Document.State
 
@@ -77,10 +78,29 @@ def same_bytes(content_digest: bytes, among: QuerySet[Document]) -> Document | N
 
 def fill_names(collection: Collection) -> None:
     """Digests of the names that rows lack which an earlier version of the code wrote. Under the collection's lock."""
-    lacking = list(collection.documents.filter(name_digest=None).only("id", "file_name", "reference"))
-    for document in lacking:
-        document.name_digest = name_digest(collection.pk, document.reference or document.file_name)
-    Document.objects.bulk_update(lacking, ["name_digest"], batch_size=500)
+    _fill(collection.documents.filter(name_digest=None))
+
+
+def fill_every_name() -> int:
+    """The same in all collections, so that no upload has it to do for a large one: a batch at a time, past those that
+    somebody else works on. Returns how many.
+    """
+    done, last = 0, UUID(int=0)
+    while True:
+        with transaction.atomic():
+            free = Document.objects.select_for_update(skip_locked=True, no_key=True)
+            filled = _fill(free.filter(name_digest=None, pk__gt=last).order_by("pk")[:FILLED_AT_ONCE])
+        if not filled:
+            return done
+        done, last = done + len(filled), filled[-1].pk
+
+
+def _fill(lacking: QuerySet[Document]) -> list[Document]:
+    documents = list(lacking.only("id", "collection_id", "file_name", "reference"))
+    for document in documents:
+        document.name_digest = name_digest(document.collection_id, document.reference or document.file_name)
+    Document.objects.bulk_update(documents, ["name_digest"], batch_size=FILLED_AT_ONCE)
+    return documents
 
 
 # ---------------------------------------------------------------- the series

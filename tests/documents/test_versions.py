@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from django.db import connection, transaction
 
-from documents import describing, erasing, figures, ingestion, ledger, series, storage, trash, versions
+from documents import describing, erasing, figures, ingestion, jobs, ledger, series, storage, trash, versions
 from documents.fields import add_field
 from documents.models import Collection, Document, Page
 from documents.receiving import collection_named, receive
@@ -181,6 +181,17 @@ def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> No
     trash.trash([first.pk], 1)
     assert erasing.erase([second.pk], trashed_at__isnull=False).documents == 1
     assert set(Document.objects.values_list("pk", flat=True)) == {other.pk, again.pk}
+
+
+def test_the_names_of_rows_that_have_no_digest_are_known(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "FILLED_AT_ONCE", 1)
+    first, _ = add(collection, SHIPS), add(collection_named("Other"), APPLES)
+    digests = dict(Document.objects.values_list("pk", "name_digest"))
+    Document.objects.update(name_digest=None)
+    jobs.sweep()
+    assert dict(Document.objects.values_list("pk", "name_digest")) == digests
+    Document.objects.update(name_digest=None)
+    assert add(collection, APPLES).series == first.pk, "also before a sweep"
 
 
 def test_more_documents_go_than_a_statement_takes_parameters(collection: Collection) -> None:
