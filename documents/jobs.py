@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import access, arrivals, erasing, ingestion, ledger, queueing, quotas, storage, trash
+from documents import access, arrivals, erasing, ingestion, ledger, queueing, quotas, storage, trash, versions
 from documents.models import Document
 from tenants import jobs
 from tenants.errors import Refused
@@ -94,7 +94,7 @@ def begin_again(document_ids: Collection[UUID]) -> None:
 
 
 def sweep() -> None:
-    """What was lost is queued again with each sweep; files are looked at hourly, counts daily."""
+    """What was lost is queued again with each sweep; files are looked at hourly, counts and names daily."""
     queue_unfinished()
     if every(ORPHAN_SECONDS, "orphans"):
         arrivals.drop_abandoned()
@@ -102,6 +102,8 @@ def sweep() -> None:
     if every(RECOUNT_SECONDS, "recount"):
         quotas.recount()
         access.forget_former_members()
+    if every(RECOUNT_SECONDS, "names"):
+        versions.fill_every_name()
     if every(EXPIRED_SECONDS, "trash"):
         erasing.look_for_returned()
         with suppress(Refused):  # it must be kept

@@ -219,13 +219,11 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
 
 @transaction.atomic
 def read_again(document_ids: Iterable[UUID]) -> list[UUID]:
-    """Queue those of them that are ready but have pages that could not be read, to be read from their files, and return them.
+    """Queue those of them that are in use but have pages that could not be read, to be read from their files, and return them.
 
     What is found of them stays so until their text is read anew, and for good when that fails or is cancelled.
     """
-    found = _locked_all(document_ids, state=State.READY, pages_unread__gt=0, trashed_at=None)
-    unused = set(found) - indexing.published(found)  # versions that are not in use
-    Document.objects.filter(pk__in=unused).update(**_forget(unused))
+    found = _locked_all(document_ids, state=State.READY, is_current=True, pages_unread__gt=0, trashed_at=None)
     _queue_again(found)
     return found
 

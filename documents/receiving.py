@@ -37,7 +37,7 @@ def receive(
     """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
 
     What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
-    last where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes.
+    one in use where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
@@ -68,8 +68,8 @@ def receive(
                     same_name = there_is.collection_id == collection.pk and there_is.name_digest == document.name_digest
                     raise versions.AlreadyHere(there_is, same_name=same_name)
             versions.fill_names(collection)
-            if versions.follow(document):
-                values = versions.inherited(document) | {field: value for field, value in (values or {}).items() if value}
+            if (last := versions.follow(document)) is not None:
+                values = versions.inherited(last) | {field: value for field, value in (values or {}).items() if value}
             document.save(force_insert=True)
             Value.objects.bulk_create(
                 Value(id=Value.identity(document.id, field), document=document, field_id=field, value=value)

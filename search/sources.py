@@ -90,7 +90,7 @@ class Sources(Protocol):
         """Every name a judgment may use for a ready document of these: its id or that of another version of it, external
         reference, file name, title.
 
-        A name that could mean two documents is left out.
+        The id of another version means the one in use. A name that could mean two documents is left out.
         """
         ...
 

@@ -1,7 +1,9 @@
 """Versions: the newest that is ready is found, the others stay, and nothing that did not change is embedded again."""
 
 import random
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from zipfile import ZipFile
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection, transaction
 from django.test import Client
 
-from documents import erasing, exporting, figures, ingestion, ledger, series, storage, trash, versions
+from documents import describing, erasing, exporting, figures, ingestion, jobs, ledger, series, storage, trash, versions
+from documents.fields import add_field
 from documents.importing import Import, import_folder
 from documents.models import Collection, Document, Page
 from documents.reasons import Reason
 from documents.receiving import collection_named, receive
+from documents.sidecar import describe_by_csv
 from search import embeddings, querying
 from search.indexes import live
 from search.models import Chunk, IndexEntry, Protection, Terms
@@ -91,6 +96,30 @@ def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(coll
     assert Document.objects.filter(is_current=True).count() == 1
 
 
+def test_one_that_ends_while_the_next_arrives_knows_of_it(collection: Collection, workspace_a: Any) -> None:
+    first = ready(add(collection, SHIPS))
+    Document.objects.filter(pk=first.pk).update(state=Document.State.EMBEDDING)
+
+    def finish() -> None:
+        with workspace(workspace_a):
+            ledger.finish(first.pk)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            second = add(collection, APPLES)
+            ending = pool.submit(finish)
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+            while not ending.done() and connection.cursor().execute(waits).fetchone() == (False,):
+                time.sleep(0.01)
+        ending.result()
+    assert second.is_current, "none was ready when it came"
+    assert list(Document.objects.filter(is_current=True)) == [first]
+    assert found("ships in the harbour") == [first.pk]
+    trash.trash([first.pk], 1)
+    assert add(collection, TRAINS).version == 1
+
+
 def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None:
     """Others would be among the nearest in its place; and unchanged passages would lie there twice, under other noise."""
 
@@ -113,13 +142,13 @@ def test_one_that_is_read_again_is_found_until_its_new_text_is_there(collection:
     versions.restore(first.pk)
     both = [first.pk, second.pk]
     Document.objects.filter(pk__in=both).update(pages_unread=1)
-    assert sorted(ledger.read_again(both)) == sorted(both)
+    assert ledger.read_again(both) == [first.pk], "another one would come into use by it"
     assert found("ships") == [first.pk]
     third = add(collection, TRAINS)
     assert not third.is_current
     ledger.cancel_all([*both, third.pk])
     states = dict(Document.objects.values_list("version", "state"))
-    assert states == {1: "ready", 2: "cancelled", 3: "cancelled"}, "what was not in use had nothing to lose"
+    assert states == {1: "ready", 2: "ready", 3: "cancelled"}
     assert found("ships") == [first.pk]
     ledger.read_again([first.pk])
     ledger.begin(first.pk)
@@ -164,6 +193,18 @@ def test_unchanged_passages_are_not_embedded_again(collection: Collection, monke
         assert bytes(old.embedding) == bytes(new.embedding)
 
 
+@pytest.mark.parametrize("damaged", ["text", "embedding"])
+def test_a_damaged_version_does_not_keep_the_next_from_being_read(collection: Collection, damaged: str) -> None:
+    first = ready(add(collection, SHIPS))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE search_chunk SET {damaged} = set_byte({damaged}, 30, get_byte({damaged}, 30) # 1) WHERE document_id = %s",
+            [first.pk],
+        )
+    second = ready(add(collection, SHIPS + b"\n"))
+    assert found("ships in the harbour") == [second.pk]
+
+
 def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> None:
     first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
     other = ready(add(collection, TRAINS, "other.txt"))
@@ -175,7 +216,7 @@ def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> No
     assert found("apples")[0] == second.pk
     assert first.pk not in found("ships")
     trash.trash([first.pk], 1)
-    assert erasing.erase([second.pk], trashed_at__isnull=False).documents == 2
+    assert erasing.erase([second.pk], trashed_at__isnull=False).documents == 1
     assert set(Document.objects.values_list("pk", flat=True)) == {other.pk, again.pk}
 
 
@@ -273,7 +314,51 @@ def test_screens_say_which_version_is_meant_and_that_all_go(
     assert "1 document moved to the trash." in act("trash")
 
 
-def test_metadata_goes_on_and_what_differs_is_shown(collection: Collection) -> None:
+def test_the_names_of_rows_that_have_no_digest_are_known(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "FILLED_AT_ONCE", 1)
+    first, _ = add(collection, SHIPS), add(collection_named("Other"), APPLES)
+    digests = dict(Document.objects.values_list("pk", "name_digest"))
+    Document.objects.update(name_digest=None)
+    jobs.sweep()
+    assert dict(Document.objects.values_list("pk", "name_digest")) == digests
+    Document.objects.update(name_digest=None)
+    assert add(collection, APPLES).series == first.pk, "also before a sweep"
+
+
+def test_more_documents_go_than_a_statement_takes_parameters(collection: Collection) -> None:
+    """PostgreSQL takes 65,535, and the versions come on top of what is named."""
+    first, second = add(collection, SHIPS), add(collection, APPLES)
+    assert set(series.with_all([second.pk, *(uuid4() for _ in range(70_000))])) >= {first.pk, second.pk}
+    assert trash.trash([second.pk, *(uuid4() for _ in range(33_000))], 1) == 1
+    assert Document.objects.filter(trashed_at=None).count() == 0
+
+
+def test_a_csv_file_describes_the_version_in_use(collection: Collection) -> None:
+    add_field(collection, "State", "keyword")
+    ready(add(collection, SHIPS))
+    second = ready(add(collection, APPLES))
+    add(collection, TRAINS)
+    assert describe_by_csv(collection, b"file,State\nreport.txt,signed\n") == 1
+    assert [each.value for each in describing.described(second)] == ["signed"]
+
+
+def test_what_is_said_of_a_document_meanwhile_stays_said(collection: Collection) -> None:
+    field, other = add_field(collection, "State", "keyword", filterable=True), add_field(collection, "Partner", "text")
+    first = ready(add(collection, SHIPS, values={field.pk: "draft"}))
+    second = add(collection, APPLES, values={other.pk: "Ada"})
+    describing.describe(first, {"State": "signed", "Partner": ""})
+    ready(second)
+    values = {each.field.name: each.value for each in describing.described(second)}
+    assert values == {"State": "signed", "Partner": "Ada"}, "what did not change is as the upload had it"
+    assert describing.searchable([second.pk]) == {second.pk: {field.pk: "signed"}}
+    with pytest.raises(Refused, match="another version of it is in use"):
+        describing.describe(first, {"State": "old"})
+    versions.restore(first.pk)
+    describing.describe(first, {"State": "old"})
+    assert describing.described(add(collection, TRAINS))[0].value == "old", "as the one in use, not as the newest"
+
+
+def test_what_differs_is_shown(collection: Collection) -> None:
     first = ready(add(collection, b"One line.\nA second line.\nThe last line."))
     second = ready(add(collection, b"One line.\nA <changed> line.\nThe last line."))
     compared = versions.compare(first, second)
