@@ -22,7 +22,7 @@ from documents.models import Collection, Document, Page
 from documents.reasons import Reason
 from documents.receiving import collection_named, receive
 from documents.sidecar import describe_by_csv
-from search import embeddings, querying
+from search import embeddings, indexing, querying
 from search.indexes import live
 from search.models import Chunk, IndexEntry, Protection, Terms
 from search.querying import Mode
@@ -98,6 +98,8 @@ def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(coll
 
 def test_one_that_ends_while_the_next_arrives_knows_of_it(collection: Collection, workspace_a: Any) -> None:
     first = ready(add(collection, SHIPS))
+    with transaction.atomic():  # back to before its end
+        indexing.withdraw([first.pk])
     Document.objects.filter(pk=first.pk).update(state=Document.State.EMBEDDING)
 
     def finish() -> None:
