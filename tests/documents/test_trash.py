@@ -340,5 +340,5 @@ def test_pages_and_figures_count_a_document_once_and_what_its_erasure_removes_in
     assert f"all 3 versions: their files ({size}" in client_owner.get(address(f"documents/{last.pk}/erase/")).content.decode()
     page = client_owner.get(address("documents/trash/empty/")).content.decode()
     assert page.count("Erase 1 document") == 2
-    assert f"with its versions: 3 files ({size}" in page
+    assert f"with every version: 3 files ({size}" in page
     assert "1 document erased." in client_owner.post(address("documents/trash/empty/"), follow=True).content.decode()
