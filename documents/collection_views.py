@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from documents import access, erasing, trash
+from documents import access, erasing, series, trash
 from documents.access import visible_collections
 from documents.forms import AccessForm, CollectionForm, NewCollectionForm
 from documents.models import Document
@@ -90,7 +90,8 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
     collection = get_object_or_404(visible_collections(request.membership), pk=collection_id)
     there = collection.documents.filter(trashed_at=None)
     if request.method == "POST" and request.POST.get("only") == "trash":
-        moved = sum(trash.trash(batch, request.user.pk) for batch in erasing.batches(there.values_list("id", flat=True)))
+        ids = there.order_by("-is_current").values_list("id", flat=True)  # with the first of a document all of it goes
+        moved = sum(trash.trash(batch, request.user.pk) for batch in erasing.batches(ids))
         messages.success(
             request, f"{counted(moved, 'document')} of “{collection.name}” moved to the trash. The collection stays."
         )
@@ -102,12 +103,12 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
             messages.error(request, str(refused))
             return redirect("collections")
         return show_receipt(
-            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'document')}."
+            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'file')}."
         )
     shown = {
         "collection": collection,
-        "documents_total": there.count(),
-        "trashed_total": collection.documents.exclude(trashed_at=None).count(),
+        "documents_total": there.filter(is_current=True).count(),
+        "trashed_total": series.once(collection.documents.exclude(trashed_at=None)).count(),
         "trash_days": settings.TRASH_DAYS,
         "cannot_reach": erasing.cannot_reach(),
     }
@@ -115,9 +116,10 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
 
 
 def _collections(request: WorkspaceRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
+    in_use = Q(documents__trashed_at=None, documents__is_current=True)
     shown = visible_collections(request.membership).annotate(
-        documents_total=Count("documents", filter=Q(documents__trashed_at=None, documents__isnull=False)),
-        documents_ready=Count("documents", filter=Q(documents__state=Document.State.READY, documents__trashed_at=None)),
+        documents_total=Count("documents", filter=in_use),
+        documents_ready=Count("documents", filter=in_use & Q(documents__state=Document.State.READY)),
     )
     rows = sorted(shown, key=lambda collection: collection.name.casefold())
     return render(request, "documents/collections.html", {"rows": rows, "form": form}, status=status)

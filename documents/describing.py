@@ -4,12 +4,14 @@ All or nothing: what is not valid is named, field by field, and then nothing of 
 reaches the search in the same transaction, for documents that are found; the others bring it along when they are.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from django.db import connection, transaction
 
+from documents import series
 from documents.erasing import refuse_on_hold
 from documents.fields import fields_of, for_search, lock, put_name, read_value, same_name, there
 from documents.models import Collection, Document, Field, Value
@@ -86,14 +88,18 @@ def read_values(values: Mapping[str, str], by_name: Mapping[str, Field]) -> dict
 def write(collection: Collection, changes: Changes) -> int:
     """What `read_values` gave, by document, under the collection's lock. Returns how many values changed.
 
-    Raises Refused when a document is not there, or not in this collection."""
-    ready = _lock_documents(collection, list(changes))
+    A version that is to take a document's place gets what changed, too. Raises Refused when a document is not there, or not
+    in this collection.
+    """
+    ready, on_their_way = _lock_documents(collection, list(changes))
     changed = _differences(changes)
     if not changed:
         return 0
-    _store([(*place, value) for place, value in changed.items() if value])
+    places = ((pk, field, value) for (pk, field), value in changed.items())
+    stored = changed | {(version, field): value for pk, field, value in places for version in on_their_way.get(pk, ())}
+    _store([(*place, value) for place, value in stored.items() if value])
     with connection.cursor() as cursor:
-        gone = [Value.identity(*place) for place, value in changed.items() if not value]
+        gone = [Value.identity(*place) for place, value in stored.items() if not value]
         cursor.execute("DELETE FROM documents_value WHERE id = ANY(%s)", [gone])
     filterable = set(collection.fields.filter(filterable=True).values_list("id", flat=True))
     _tell_search({document for document, field in changed if field in filterable} & ready)
@@ -120,19 +126,28 @@ def _store(values: list[tuple[UUID, UUID, str]]) -> None:
             )
 
 
-def _lock_documents(collection: Collection, ids: list[UUID]) -> set[UUID]:
-    """Those of them that the search finds. In the order in which all who lock several do."""
+def _lock_documents(collection: Collection, ids: list[UUID]) -> tuple[set[UUID], dict[UUID, list[UUID]]]:
+    """Those of them that the search finds, and of each the versions that are on their way to take its place.
+
+    In the order in which all who lock several do.
+    """
+    later = series.on_their_way(ids)
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state FROM documents_document WHERE id = ANY(%s) AND collection_id = %s "
-            "AND trashed_at IS NULL AND is_current "
+            "SELECT id, state, is_current FROM documents_document WHERE id = ANY(%s) AND collection_id = %s "
+            "AND trashed_at IS NULL AND (is_current OR state <> 'ready') "
             "ORDER BY id FOR NO KEY UPDATE",
-            [ids, collection.pk],
+            [[*ids, *later], collection.pk],
         )
-        found = dict(cursor.fetchall())
-    if len(found) < len(set(ids)):
-        raise Refused("A document is not there any more, or in the trash. Nothing was changed.")
-    return {pk for pk, state in found.items() if state == Document.State.READY}
+        found = {pk: (state, is_current) for pk, state, is_current in cursor.fetchall()}
+    if not all(pk in found and found[pk][1] for pk in ids):
+        raise Refused(
+            "A document is not there any more, in the trash, or another version of it is in use. Nothing was changed."
+        )
+    on_their_way: defaultdict[UUID, list[UUID]] = defaultdict(list)
+    for version in later.keys() & found.keys():
+        on_their_way[later[version]].append(version)
+    return _found({pk: found[pk][0] for pk in ids}), on_their_way
 
 
 def _differences(changes: Changes) -> dict[tuple[UUID, UUID], str]:
@@ -211,13 +226,15 @@ def _lock_holding(field: Field) -> set[UUID]:
     """The documents with a value in it that the search finds: whoever finishes or restores one waits, or came before."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state, trashed_at, is_current FROM documents_document d "
+            "SELECT id, state, trashed_at IS NULL AND is_current FROM documents_document d "
             "WHERE EXISTS (SELECT FROM documents_value v WHERE v.document_id = d.id AND v.field_id = %s) "
             "ORDER BY id FOR NO KEY UPDATE",
             [field.pk],
         )
-        return {
-            pk
-            for pk, state, trashed, is_current in cursor.fetchall()
-            if state == Document.State.READY and trashed is None and is_current
-        }
+        return _found({pk: state for pk, state, in_use in cursor.fetchall() if in_use})
+
+
+def _found(states: Mapping[UUID, str]) -> set[UUID]:
+    """Those in use that are ready, or are found while they are read again."""
+    ready = {pk for pk, state in states.items() if state == Document.State.READY}
+    return ready | indexing.published(states.keys() - ready)

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import quotas, series, storage
+from documents import arrivals, quotas, series, storage
 from documents.models import Collection, Document, Page, Stage, Value
 from search import indexing
 from search.pool import pool
@@ -43,7 +43,7 @@ class NotErased(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many documents went, and the id of the receipt; None where nothing went."""
+    """How many documents went, each with its versions, and the id of the receipt; None where nothing went."""
 
     documents: int
     receipt: UUID | None
@@ -55,6 +55,7 @@ class _Gone:
 
     ids: list[UUID]
     files: dict[UUID, str]
+    series: set[UUID] = field(default_factory=set)
     bytes: int = 0
     pages: int = 0
     values: int = 0
@@ -109,7 +110,7 @@ def erase(ids: Iterable[UUID], **still: object) -> Erased:
         ids = series.with_all(ids)
         gone = _remove(_still(ids, still) if still else ids)
         followed = _write_down(gone, keys, before)
-    return _after_commit(followed, erased=bool(gone.files))
+    return _after_commit(followed, len(gone.series))
 
 
 def erase_collection(collection: Collection) -> Erased:
@@ -123,10 +124,12 @@ def erase_collection(collection: Collection) -> Erased:
             return Erased(0, None)
         before = _take_over()
         gone = _remove(collection.documents.values_list("id", flat=True))
+        for arrival in collection.arrivals.all():
+            arrivals.drop(arrival)
         locked.get().delete()
         record(Event.COLLECTION_DELETED, collection=str(collection.pk), documents=len(gone.files))
         followed = _write_down(gone, keys, before)
-    return _after_commit(followed, erased=bool(gone.files))
+    return _after_commit(followed, len(gone.series))
 
 
 def discard(collection: Collection) -> None:
@@ -236,8 +239,10 @@ def _remove(ids: Iterable[UUID]) -> _Gone:
     # Every row before the first `remove`, which locks the index: whoever finishes a document locks them in this order too.
     for batch in batches(gone.ids):
         rows = Document.objects.select_for_update(of=("self",)).filter(pk__in=batch).order_by("pk")
-        for pk, name, size, is_canary in rows.values_list("id", "stored_name", "size", "collection__is_canary"):
+        columns = ("id", "series", "stored_name", "size", "collection__is_canary")
+        for pk, first, name, size, is_canary in rows.values_list(*columns):
             gone.files[pk] = name
+            gone.series.add(first or pk)
             gone.bytes += size
             sizes += [] if is_canary else [size]
     for batch in batches(gone.ids):  # also what has no row any more: an older backup may hold half of it
@@ -279,14 +284,13 @@ def _write_down(gone: _Gone, keys: list[dict[str, Any]], before: _Interrupted) -
 # ---------------------------------------------------------------- once it is committed
 
 
-def _after_commit(followed: _Followed | None, *, erased: bool) -> Erased:
+def _after_commit(followed: _Followed | None, documents: int) -> Erased:
     if followed is None:
         return Erased(0, None)
     _finish(followed)
-    if not erased:
+    if not documents:
         return Erased(0, None)
-    own = followed.lines[-1]
-    return Erased(len(own["documents"]), UUID(own["receipt"]))
+    return Erased(documents, UUID(followed.lines[-1]["receipt"]))
 
 
 def _finish(followed: _Followed) -> None:

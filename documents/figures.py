@@ -7,7 +7,7 @@ from django.db.models import Count, F, Min, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from documents import queueing
+from documents import queueing, series
 from documents.models import Document, Page, Stage
 from search import indexes, indexing
 from search.models import Chunk, Run, Terms
@@ -20,7 +20,8 @@ INDEX_AT_LEAST_EVERY = timedelta(hours=1)  # a gap can come by itself, without a
 
 
 def count(known: WorkspaceStats) -> dict[str, Any]:
-    """Fields of WorkspaceStats, canaries left out; what is in the trash counts among documents and bytes alone.
+    """Fields of WorkspaceStats, canaries left out. Documents and bytes are counted as quotas count them: every version, and
+    what is in the trash.
 
     The index, which costs most, only when it changed, and hourly.
     """
@@ -34,14 +35,15 @@ def count(known: WorkspaceStats) -> dict[str, Any]:
 
 def _documents() -> dict[str, Any]:
     unfinished = Q(state__in=Document.UNFINISHED)
-    counted = Document.objects.filter(collection__is_canary=False).aggregate(
-        documents=Count("pk", filter=Q(is_current=True)),
+    kept = Document.objects.filter(collection__is_canary=False)
+    counted = kept.aggregate(
+        documents=Count("pk"),
         ready=Count("pk", filter=Q(state=State.READY, trashed_at=None, is_current=True)),
-        failed=Count("pk", filter=Q(state=State.FAILED, trashed_at=None)),
         unfinished=Count("pk", filter=unfinished),
         oldest_unfinished_at=Min("created_at", filter=unfinished),
         bytes=Coalesce(Sum("size"), 0),
     )
+    counted["failed"] = series.listed(kept.filter(state=State.FAILED, trashed_at=None)).count()
     # Whoever paused it knows that it waits, and a long queue that moves is not stuck.
     moves = Stage.objects.filter(ended_at__gt=timezone.now() - MOVES_WITHIN).exists()
     return counted | {"oldest_unfinished_at": None} if moves or queueing.is_paused() else counted

@@ -149,13 +149,16 @@ def _add_unchanged(document_id: UUID, passages: list[Passage]) -> list[Passage]:
         return passages
     try:
         known = indexing.same_texts(before)
-    except indexing.IncompleteDocument:  # it was erased meanwhile
+    except (indexing.IncompleteDocument, Tampered):  # it was erased meanwhile, or is damaged: this one is whole
         return passages
     same = [(passage, known[key]) for passage in passages if (key := indexing.text_digest(passage.text)) in known]
     stored: set[int] = set()
     for start in range(0, len(same), BATCH):
         batch = same[start : start + BATCH]
-        made = indexing.recalled([pk for _, pk in batch])
+        try:
+            made = indexing.recalled([pk for _, pk in batch])
+        except Tampered:
+            made = None
         if made is None:
             continue
         with transaction.atomic():

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from documents import access, arrivals, erasing, ingestion, ledger, queueing, quotas, storage, trash
+from documents import access, arrivals, erasing, ingestion, ledger, queueing, quotas, storage, trash, versions
 from documents.dispatch import queue_unfinished
 from documents.models import Document
 from tenants import jobs
@@ -54,7 +54,7 @@ def begin_again(document_ids: Collection[UUID]) -> None:
 
 
 def sweep() -> None:
-    """What was lost is queued again with each sweep; files are looked at hourly, counts daily."""
+    """What was lost is queued again with each sweep; files are looked at hourly, counts and names daily."""
     queue_unfinished()
     if every(ORPHAN_SECONDS, "orphans"):
         arrivals.drop_abandoned()
@@ -62,6 +62,8 @@ def sweep() -> None:
     if every(RECOUNT_SECONDS, "recount"):
         quotas.recount()
         access.forget_former_members()
+    if every(RECOUNT_SECONDS, "names"):
+        versions.fill_every_name()
     if every(EXPIRED_SECONDS, "trash"):
         erasing.look_for_returned()
         with suppress(Refused):  # it must be kept

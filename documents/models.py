@@ -211,7 +211,17 @@ class Document(models.Model):
     @property
     def can_be_read_again(self) -> bool:
         """It is found, but not all of it: some pages could not be read when it was."""
-        return self.state == self.State.READY and self.pages_unread > 0
+        return self.state == self.State.READY and self.is_current and self.pages_unread > 0
+
+    @property
+    def was_never_in_use(self) -> bool:
+        """A version beside the one in use that did not come to replace it: it is on its way, failed or was cancelled."""
+        return not self.is_current and self.state != self.State.READY
+
+    @property
+    def called(self) -> str:
+        """What goes when this is thrown away, by its title."""
+        return f"Version {self.version} of “{self.title}”" if self.was_never_in_use else f"“{self.title}”"
 
     @property
     def is_locked(self) -> bool:

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
@@ -10,10 +11,10 @@ from django.db.models import QuerySet
 
 from documents import access, dispatch, fields, queueing, quotas, versions
 from documents.models import Collection, CollectionMember, Document, Value
-from documents.storage import StoredFile
+from documents.storage import FileMissing, StoredFile, content_digest, read
 from tenants.audit.events import Event
 from tenants.audit.recording import record
-from tenants.ciphers import digest
+from tenants.ciphers import Tampered, digest
 from tenants.errors import Refused
 from tenants.models import Membership
 from tenants.permissions import Role
@@ -37,11 +38,13 @@ def receive(
     """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
 
     What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
-    last where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes. `archive`: the document that
-    the file came out of.
+    one in use where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes. `archive`: the
+    document that the file came out of.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
+    if unless_among is not None:
+        _fill_digests(unless_among.filter(size=stored.size))
     try:
         with transaction.atomic():
             if values:
@@ -68,8 +71,8 @@ def receive(
                     same_name = there_is.collection_id == collection.pk and there_is.name_digest == document.name_digest
                     raise versions.AlreadyHere(there_is, same_name=same_name)
             versions.fill_names(collection)
-            if versions.follow(document):
-                values = versions.inherited(document) | {field: value for field, value in (values or {}).items() if value}
+            if (last := versions.follow(document)) is not None:
+                values = versions.inherited(last) | {field: value for field, value in (values or {}).items() if value}
             document.save(force_insert=True)
             Value.objects.bulk_create(
                 Value(id=Value.identity(document.id, field), document=document, field_id=field, value=value)
@@ -87,6 +90,14 @@ def receive(
             raise
         raise Refused("The collection was deleted in the meantime. Choose another, then upload again.") from None
     return document
+
+
+def _fill_digests(documents: QuerySet[Document]) -> None:
+    """Of the bytes of those that an earlier version of the code stored without; a file that cannot be read stays without."""
+    for document in documents.filter(content_digest=None):
+        with suppress(FileMissing, Tampered):
+            found = content_digest(read(document.pk, document.stored_name))
+            Document.objects.filter(pk=document.pk).update(content_digest=found)
 
 
 def title_of(file_name: str) -> str:

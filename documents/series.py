@@ -1,8 +1,10 @@
 """Which rows are versions of one document: the first gives the series its id, and one of them is current. Only asks."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Container, Iterable
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
 
@@ -19,9 +21,20 @@ def of_series(series: UUID) -> QuerySet[Document]:
 def with_all(ids: Iterable[UUID]) -> list[UUID]:
     """These documents and every other version of each."""
     wanted = list(ids)
-    series = set(Document.objects.filter(pk__in=wanted).values_list(Coalesce("series", "pk"), flat=True))
-    found = Document.objects.filter(Q(pk__in=series) | Q(series__in=series)).values_list("id", flat=True)
-    return list(dict.fromkeys([*wanted, *found]))
+    with connection.cursor() as cursor:  # an array: a parameter for each id would end at 65,535
+        cursor.execute(
+            "WITH named AS (SELECT DISTINCT coalesce(series, id) AS series FROM documents_document WHERE id = ANY(%s)) "
+            "SELECT d.id FROM documents_document d JOIN named ON d.id = named.series "
+            "UNION ALL SELECT d.id FROM documents_document d JOIN named ON d.series = named.series",
+            [wanted],
+        )
+        return list(dict.fromkeys([*wanted, *(pk for (pk,) in cursor)]))
+
+
+def with_versions(document: Document) -> str:
+    """ ", with all 3 versions": what a sentence adds about a document that goes or comes back; empty where there is one."""
+    number = 1 if document.was_never_in_use else len(with_all([document.pk]))
+    return f", with all {number:,} versions" if number > 1 else ""
 
 
 def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
@@ -31,15 +44,63 @@ def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
     return documents.filter(Q(is_current=True) | unready)
 
 
+def once(trashed: QuerySet[Document]) -> QuerySet[Document]:
+    """Of what lies in the trash each document once: the current version, or the newest of those that went there alone."""
+    series = Coalesce(OuterRef("series"), OuterRef("pk"))
+    beside = Document.objects.filter(Q(pk=series) | Q(series=series), trashed_at__isnull=False)
+    better = beside.filter(Q(is_current=True) | Q(version__gt=OuterRef("version")))
+    return trashed.filter(Q(is_current=True) | ~Exists(better))
+
+
+def meant(named: Container[UUID], versions: Iterable[Document]) -> list[Document]:
+    """Of all versions of some documents those that whoever throws these away means: every one of a document.
+
+    By a version that never was in use only that itself, and the like before it, which lists do not show: another one serves.
+    """
+    rows = list(versions)
+    whole: set[UUID] = set()
+    alone: defaultdict[UUID, int] = defaultdict(int)
+    for row in rows:
+        if row.pk in named and row.was_never_in_use:
+            alone[of(row)] = max(alone[of(row)], row.version)
+        elif row.pk in named:
+            whole.add(of(row))
+    return [row for row in rows if of(row) in whole or (row.was_never_in_use and row.version <= alone[of(row)])]
+
+
+def of(document: Document) -> UUID:
+    """The id of its series."""
+    return document.series or document.pk
+
+
+def on_their_way(ids: Iterable[UUID]) -> dict[UUID, UUID]:
+    """Later versions of these documents that are not ready, or not any more; each with the one of these it comes after."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT v.id, d.id FROM documents_document d "
+            "JOIN documents_document v ON v.series = coalesce(d.series, d.id) AND v.version > d.version "
+            "WHERE d.id = ANY(%s) AND v.state <> 'ready' AND v.trashed_at IS NULL",
+            [list(ids)],
+        )
+        return dict(cursor.fetchall())
+
+
 def locked(document_id: UUID) -> list[Document]:
-    """Every version of its series, locked in the order in which all who lock several do; empty when it is gone."""
-    series = Document.objects.filter(pk=document_id).values_list(Coalesce("series", "pk"), flat=True).first()
-    if series is None:
-        return []
-    return list(of_series(series).select_for_update().order_by("pk"))
+    """Every version of its series, locked in the order in which all who lock several do; empty when it is gone.
+
+    One of us at a time, before we look: whoever waited for the rows alone would not see the version that came meanwhile.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('series ' || current_schema() || series::text, 0)), series "
+            "FROM (SELECT coalesce(series, id) AS series FROM documents_document WHERE id = %s) AS named",
+            [document_id],
+        )
+        row = cursor.fetchone()
+    return list(of_series(row[1]).select_for_update().order_by("pk")) if row else []
 
 
 def history(document: Document, among: QuerySet[Document]) -> list[Document]:
     """Every version that may be seen, the newest first."""
-    series = document.series or document.pk
+    series = of(document)
     return list(among.filter(Q(pk=series) | Q(series=series)).order_by("-version", "-created_at"))

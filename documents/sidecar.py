@@ -159,11 +159,11 @@ def file_name(name: str) -> str:
 
 
 def _documents_by_name(collection: Collection) -> dict[str, tuple[UUID, ...]]:
-    """The documents of a collection, those in the trash left out, by the name of their file and by their reference."""
+    """The documents of a collection as they are in use, without the trash, by the name of their file and by their reference."""
     read_file = Document._meta.get_field("file_name").reader()
     read_reference = Document._meta.get_field("reference").reader()
     found: defaultdict[str, tuple[UUID, ...]] = defaultdict(tuple)
-    there = collection.documents.filter(trashed_at=None).order_by()
+    there = collection.documents.filter(trashed_at=None, is_current=True).order_by()
     for pk, its_name, its_reference in there.values_list("id", "file_name", "reference"):
         for name in {file_name(read_file(pk, its_name)), file_name(read_reference(pk, its_reference))} - {""}:
             found[name] += (pk,)

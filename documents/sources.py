@@ -85,16 +85,19 @@ class DocumentSources:
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
-        ready = Document.objects.filter(
-            state=Document.State.READY, trashed_at=None, is_current=True, collection_id__in=collections
-        )
+        there = Document.objects.filter(trashed_at=None, collection_id__in=collections)
+        ready = there.filter(state=Document.State.READY, is_current=True)
+        in_use: dict[UUID, UUID] = {}
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
-        rows = ready.values_list("id", "reference", "file_name", "title").iterator(chunk_size=1000)
-        for pk, its_reference, its_file_name, its_title in rows:
+        rows = ready.values_list("id", "series", "reference", "file_name", "title").iterator(chunk_size=1000)
+        for pk, series, its_reference, its_file_name, its_title in rows:
+            in_use[series or pk] = pk
             names = {str(pk), reference(pk, its_reference), file_name(pk, its_file_name), title(pk, its_title)}
             for name in names - {""}:
                 named[name] = pk if name not in named else None
+        for pk, series in there.filter(is_current=False).values_list("id", "series"):
+            named.setdefault(str(pk), in_use.get(series or pk))
         return {name: document_id for name, document_id in named.items() if document_id is not None}
 
     def import_texts(self, texts: Iterable[CorpusText], collection_name: str, membership: Membership) -> int:

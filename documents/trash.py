@@ -24,32 +24,39 @@ from tenants.audit.recording import record
 def trash(ids: Iterable[UUID], by_id: int | None) -> int:
     """Move these documents to the trash; what is being worked on is cancelled first. Returns how many were not there yet.
 
-    Every version goes along, and comes back along; documents are counted once.
+    Every version goes along, and comes back along; documents are counted once. A version that never was in use goes alone.
 
     From the commit on nobody finds or opens them.
     """
-    rows = Document.objects.select_for_update().filter(pk__in=series.with_all(ids), trashed_at=None).order_by("pk")
-    found = list(rows)
-    ledger.stop_all(document.id for document in found)
-    indexing.unpublish(document.id for document in found)
-    gone = [document.id for document in found]
-    Document.objects.filter(pk__in=gone).update(trashed_at=timezone.now(), trashed_by_id=by_id)
+    named, now = set(ids), timezone.now()
+    found = series.meant(named, _locked(named, trashed_at=None))
+    for batch in erasing.batches(document.id for document in found):
+        ledger.stop_all(batch)
+        indexing.unpublish(batch)
+        Document.objects.filter(pk__in=batch).update(trashed_at=now, trashed_by_id=by_id)
     _note(Event.TRASHED, found)
-    return sum(document.is_current for document in found)
+    return len({series.of(document) for document in found})
 
 
 @transaction.atomic
 def restore(ids: Iterable[UUID]) -> list[Document]:
     """Take them out again: what was ready is found again, as it was; what was cancelled can be retried."""
-    rows = Document.objects.select_for_update().filter(pk__in=series.with_all(ids), trashed_at__isnull=False).order_by("pk")
-    found = list(rows)
+    found = _locked(ids, trashed_at__isnull=False)
     values = searchable(document.id for document in found)
     for document in found:
         if document.state == Document.State.READY and document.is_current:
             indexing.publish(document.id, document.collection_id, values[document.id])
-    back = [document.id for document in found]
-    Document.objects.filter(pk__in=back).update(trashed_at=None, trashed_by_id=None)
+    for batch in erasing.batches(document.id for document in found):
+        Document.objects.filter(pk__in=batch).update(trashed_at=None, trashed_by_id=None)
     _note(Event.RESTORED, found)
+    return found
+
+
+def _locked(ids: Iterable[UUID], **those: object) -> list[Document]:
+    """Every version of these of which that is true, locked in the order in which all who lock several do."""
+    found: list[Document] = []
+    for batch in erasing.batches(sorted(series.with_all(ids))):
+        found += Document.objects.select_for_update().filter(pk__in=batch, **those).order_by("pk")
     return found
 
 

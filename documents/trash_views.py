@@ -7,13 +7,13 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Page as ListPage
 from django.core.paginator import Paginator
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from documents import access, erasing, trash
+from documents import access, erasing, series, trash
 from documents.models import Document
 from tenants.errors import Refused
 from tenants.models import Person
@@ -28,7 +28,7 @@ PER_PAGE = 50
 @requires("upload")
 def trash_page(request: WorkspaceRequest) -> HttpResponse:
     found = access.visible_trash(request.membership).select_related("collection").order_by("-trashed_at", "id")
-    page: ListPage[Document] = Paginator(found.filter(is_current=True), PER_PAGE).get_page(request.GET.get("page"))
+    page: ListPage[Document] = Paginator(series.once(found), PER_PAGE).get_page(request.GET.get("page"))
     people = Person.objects.in_bulk([each.trashed_by_id for each in page.object_list if each.trashed_by_id])
     rows = [(each, people.get(each.trashed_by_id or 0), trash.days_left(each)) for each in page.object_list]
     held = found.aggregate(size=Sum("size"))["size"] or 0
@@ -47,7 +47,7 @@ def document_restore(request: WorkspaceRequest, document_id: UUID) -> HttpRespon
     if shown.can_be_retried:
         messages.success(request, f"“{shown.title}” is back. It was not finished: retry it to make it searchable.")
     else:
-        messages.success(request, f"“{shown.title}” is back, as it was.")
+        messages.success(request, f"{shown.called} is back, as it was{series.with_versions(shown)}.")
     return redirect("document", shown.id) if request.POST.get("from") == "trash" else redirect("documents")
 
 
@@ -57,8 +57,10 @@ def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
     """From the trash alone: what is erased was out of sight before."""
     shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
     if request.method == "POST":
-        return _erase(request, [shown.id], f"“{shown.title}” is erased.")
-    return render(request, "documents/document_erase.html", {"document": shown, "cannot_reach": erasing.cannot_reach()})
+        return _erase(request, [shown.id], f"{shown.called} is erased{series.with_versions(shown)}.")
+    found = access.visible_trash(request.membership).filter(pk__in=series.with_all([shown.id]))
+    context = {"document": shown, "counted": _counted(found), "cannot_reach": erasing.cannot_reach()}
+    return render(request, "documents/document_erase.html", context)
 
 
 @require_http_methods(["GET", "POST"])
@@ -69,11 +71,21 @@ def trash_empty(request: WorkspaceRequest) -> HttpResponse:
     if request.method == "POST":
         seen = _moment(request.POST.get("seen", ""))
         return _erase(request, list(found.filter(trashed_at__lte=seen).values_list("id", flat=True)))
-    there = found.aggregate(documents=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
-    if not there["documents"]:
+    there = _counted(found)
+    if not there["files"]:
         return redirect("trash")
-    shown = {"counted": there, "seen": timezone.now().isoformat(), "cannot_reach": erasing.cannot_reach()}
+    shown = {
+        "counted": there,
+        "documents_total": series.once(found).count(),
+        "seen": timezone.now().isoformat(),
+        "cannot_reach": erasing.cannot_reach(),
+    }
     return render(request, "documents/trash_empty.html", shown)
+
+
+def _counted(trashed: QuerySet[Document]) -> dict[str, int]:
+    """What erasing these removes, every version of them."""
+    return trashed.aggregate(files=Count("pk"), size=Sum("size"), pages=Sum("pages"), passages=Sum("chunks_done"))
 
 
 def _moment(sent: str) -> datetime:
@@ -95,7 +107,7 @@ def _erase(request: WorkspaceRequest, ids: list[UUID], done: str = "") -> HttpRe
     if not erased.documents:
         messages.error(request, "Nothing was erased: it is not in the trash any more.")
         return redirect("trash")
-    return show_receipt(request, erased, done or f"{counted(erased.documents, 'document')} erased.")
+    return show_receipt(request, erased, done or f"{counted(erased.documents, 'file')} erased.")
 
 
 def show_receipt(request: WorkspaceRequest, erased: erasing.Erased, done: str) -> HttpResponse:

@@ -36,7 +36,7 @@ def document_compare(request: WorkspaceRequest, document_id: UUID) -> HttpRespon
     """What the version `to` changed in the text of this one; without `to`, what the next one did."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     known = [each for each in series.history(shown, visible_documents(request.membership)) if each.pages]
-    other = _chosen(request.GET.get("to", ""), shown, known)
+    other = _chosen(request.GET.get("to", ""), shown, known) if shown.pages else None
     old, new = sorted([shown, other or shown], key=lambda each: each.version)
     compared = versions.compare(old, new) if other else None
     if other:

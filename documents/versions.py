@@ -25,6 +25,7 @@ from tenants.errors import Refused
 DIFF_CHARACTERS = 200_000  # of each text
 DIFF_LINES = 4_000  # of both together: comparing takes time that grows with their product
 SHOWN_LINES = 2_000
+FILLED_AT_ONCE = 500  # rows of a statement
 
 State = Document.State
 
@@ -77,39 +78,58 @@ def same_bytes(content_digest: bytes, among: QuerySet[Document]) -> Document | N
 
 def fill_names(collection: Collection) -> None:
     """Digests of the names that rows lack which an earlier version of the code wrote. Under the collection's lock."""
-    lacking = list(collection.documents.filter(name_digest=None).only("id", "file_name", "reference"))
-    for document in lacking:
-        document.name_digest = name_digest(collection.pk, document.reference or document.file_name)
-    Document.objects.bulk_update(lacking, ["name_digest"], batch_size=500)
+    _fill(collection.documents.filter(name_digest=None))
+
+
+def fill_every_name() -> int:
+    """The same in all collections, so that no upload has it to do for a large one: a batch at a time, past those that
+    somebody else works on. Returns how many.
+    """
+    done, last = 0, UUID(int=0)
+    while True:
+        with transaction.atomic():
+            free = Document.objects.select_for_update(skip_locked=True, no_key=True)
+            filled = _fill(free.filter(name_digest=None, pk__gt=last).order_by("pk")[:FILLED_AT_ONCE])
+        if not filled:
+            return done
+        done, last = done + len(filled), filled[-1].pk
+
+
+def _fill(lacking: QuerySet[Document]) -> list[Document]:
+    documents = list(lacking.only("id", "collection_id", "file_name", "reference"))
+    for document in documents:
+        document.name_digest = name_digest(document.collection_id, document.reference or document.file_name)
+    Document.objects.bulk_update(documents, ["name_digest"], batch_size=FILLED_AT_ONCE)
+    return documents
 
 
 # ---------------------------------------------------------------- the series
 
 
-def follow(document: Document) -> bool:
+def follow(document: Document) -> Document | None:
     """Before its row is written: make it the next version of what has its name. Under the collection's lock.
 
-    The one in use stays so until this one is ready. Returns whether it has a predecessor.
+    Returns what it follows: the version in use, which stays so until this one is ready, or the newest where none is.
     """
     named = Document.objects.filter(collection_id=document.collection_id, name_digest=document.name_digest, trashed_at=None)
     last = named.order_by("-is_current", "-created_at", "-version").first()
     if last is None:
-        return False
+        return None
     rows = locked(last.pk)
-    if not rows:  # erased a moment ago
-        return False
+    last = next((row for row in rows if row.pk == last.pk and row.trashed_at is None), None)
+    if last is None:  # erased or thrown away a moment ago
+        return None
     document.series = last.series or last.pk
     document.version = max(row.version for row in rows) + 1
-    document.is_current = not any(row.is_current and row.state == State.READY for row in rows)
+    document.is_current = not indexing.published(row.pk for row in rows if row.is_current)
     if document.is_current:
         Document.objects.filter(pk__in=[row.pk for row in rows]).update(is_current=False)
-    return True
+    return last
 
 
-def inherited(document: Document) -> dict[UUID, str]:
-    """The metadata of the version before, which a new one begins with."""
-    before = of_series(document.series).filter(version__lt=document.version).first() if document.series else None
-    return {value.field_id: value.value for value in before.values.all()} if before else {}
+def inherited(last: Document) -> dict[UUID, str]:
+    """The metadata with which the version after it begins."""
+    return {value.field_id: value.value for value in last.values.all()}
 
 
 def comes_into_use(document: Document, rows: Iterable[Document]) -> bool:
@@ -123,11 +143,13 @@ def put_in_use(document: Document, rows: Iterable[Document]) -> None:
     """Find this version and none of the others, which are locked, from the caller's commit on."""
     others = [row.pk for row in rows if row.pk != document.pk]
     if others:
-        indexing.withdraw(others)
         Document.objects.filter(pk__in=others).update(is_current=False)
+    if not document.is_current:
         Document.objects.filter(pk=document.pk).update(is_current=True)
         document.is_current = True
     indexing.publish(document.pk, document.collection_id, searchable([document.pk])[document.pk])
+    if others:  # after `publish`, which decrypts a whole document before it locks the index
+        indexing.withdraw(others)
 
 
 @transaction.atomic

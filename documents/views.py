@@ -52,7 +52,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
         shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
-        shown["trashed_total"] = access.visible_trash(request.membership).count()
+        shown["trashed_total"] = series.once(access.visible_trash(request.membership)).count()
     return render(request, "documents/documents.html", shown)
 
 
@@ -130,7 +130,8 @@ def documents_act(request: WorkspaceRequest) -> HttpResponse:
         if not form.is_valid():  # it would widen to everything
             messages.error(request, "What the list was filtered by is not there any more. Nothing was changed. Choose again.")
             return redirect("documents")
-        found = series.listed(visible).filter(**form.chosen())
+        # cancelling means the versions too that the list does not show: one of them would come into use
+        found = (visible if request.POST.get("do") == "cancel" else series.listed(visible)).filter(**form.chosen())
     else:
         found = visible.filter(pk__in=_ids(request.POST.getlist("document")))
     ids = list(found.values_list("id", flat=True))
@@ -203,14 +204,15 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _versions(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
     """Each with who uploaded it; nothing where there is one. Readers of a library learn of the one in use alone."""
-    if request.subscription is not None:
-        return {}
     known = series.history(shown, visible_documents(request.membership))
+    current = next((each for each in known if each.is_current), None)
+    if request.subscription is not None:
+        return {"current": current}
     people = Person.objects.in_bulk([each.created_by_id for each in known if each.created_by_id])
     return {
         "versions": [(each, people.get(each.created_by_id or 0)) for each in known] if len(known) > 1 else [],
         "newest": known[0],
-        "current": next((each for each in known if each.is_current), None),
+        "current": current,
     }
 
 
@@ -326,7 +328,8 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     """To the trash; the page that follows offers to undo it."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     trash.trash([shown.id], request.user.pk)
-    messages.success(request, f"“{shown.title}” is in the trash.", extra_tags=f"undo:{shown.id}")
+    said = f"{shown.called} is in the trash{series.with_versions(shown)}."
+    messages.success(request, said, extra_tags=f"undo:{shown.id}")
     return redirect("documents")
 
 

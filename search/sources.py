@@ -87,9 +87,10 @@ class Sources(Protocol):
         ...
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
-        """Every name a judgment may use for a ready document of these: its id, external reference, file name, title.
+        """Every name a judgment may use for a ready document of these: its id or that of another version of it, external
+        reference, file name, title.
 
-        A name that could mean two documents is left out.
+        The id of another version means the one in use. A name that could mean two documents is left out.
         """
         ...
 

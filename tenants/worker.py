@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 5
 REFUSED_SECONDS = 1  # until Redis is asked again
+SAID_EVERY = 60  # seconds in which that is said once
 
 
 class TenantJob(Job):
@@ -121,11 +122,14 @@ class HotWorker(SimpleWorker):
     """
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, max_idle_time: int | None = None) -> Any:
+        said_at: float | None = None
         while not self._stop_requested:
             try:
                 return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
             except RedisError as error:
-                logger.error("no job can be taken: %s", describe_exception(error))
+                if said_at is None or time.monotonic() - said_at >= SAID_EVERY:
+                    logger.error("no job can be taken: %s", describe_exception(error))
+                    said_at = time.monotonic()
                 time.sleep(REFUSED_SECONDS)
         raise StopRequested
 
@@ -152,7 +156,7 @@ class HotWorker(SimpleWorker):
         try:
             self._execute(job, queue)
         except RedisError as error:  # the database knows how far it came, and what is left of it in Redis is released below
-            logger.error("how job %s ended is not noted: %s", job.id, describe_exception(error))
+            logger.error("how job %s began or ended is not noted: %s", job.id, describe_exception(error))
 
     def _execute(self, job: Job, queue: Any) -> None:
         self._note_taken()

@@ -44,6 +44,17 @@ def test_cancel(client_editor: Client, address: Address, workspace_a: Any, state
         assert Document.objects.get().state == State.CANCELLED
 
 
+def test_cancelling_all_means_versions_that_no_list_shows(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        first = DocumentFactory(state=State.READY)
+        for number in (2, 3):
+            DocumentFactory(collection=first.collection, series=first.pk, version=number, is_current=False)
+    client_editor.post(address("documents/act/"), {"which": "all", "do": "cancel", "query": "state=unfinished"})
+    with workspace(workspace_a):
+        states = Document.objects.order_by("version").values_list("state", flat=True)
+        assert list(states) == [State.READY, State.CANCELLED, State.CANCELLED]
+
+
 def test_cancel_comes_too_late(client_editor: Client, address: Address, workspace_a: Any) -> None:
     with workspace(workspace_a):
         document = DocumentFactory(state=State.READY)

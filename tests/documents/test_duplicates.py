@@ -47,6 +47,19 @@ def test_they_are_offered_and_taken_when_asked_for(
     assert upload(client_editor, address, "third.txt").json()["documents"], "what is in the trash is not here"
 
 
+def test_those_stored_before_digests_were_kept_are_known_by_their_files(
+    client_editor: Client, address: Address, workspace_a: Any
+) -> None:
+    first = upload(client_editor, address, "ships.txt").json()["documents"][0]
+    with workspace(workspace_a):
+        digest = Document.objects.get().content_digest
+        Document.objects.update(content_digest=None)
+    assert upload(client_editor, address, "other.txt", WORDS.upper()).json()["documents"], "of the same size, and not the same"
+    assert upload(client_editor, address, "third.txt").json()["already"][0]["url"] == first["url"]
+    with workspace(workspace_a):
+        assert Document.objects.get(pk=first["id"]).content_digest == digest
+
+
 def test_a_restricted_collection_and_another_workspace_are_not_revealed(
     client_editor: Client, address: Address, workspace_a: Any, workspace_b: Any
 ) -> None:
@@ -95,6 +108,9 @@ def test_history_comparison_and_use_on_their_pages(
     compared = client_viewer.get(address(f"documents/{first}/compare/")).content.decode()
     assert "<ins>+ Ships &lt;i&gt;sail&lt;/i&gt; out in the morning.</ins>" in compared
     assert "<del>− Ships tie up in the harbour at night.</del>" in compared
+    unread = upload(client_editor, address, "ships.txt", b"Not read yet.").json()["documents"][0]["id"]
+    assert "has no text" in client_viewer.get(address(f"documents/{unread}/compare/")).content.decode()
+    assert client_editor.post(address(f"documents/{unread}/delete/"), follow=True).status_code == 200
     assert client_viewer.post(address(f"documents/{first}/use/")).status_code == 403
     done = client_editor.post(address(f"documents/{first}/use/"), follow=True).content.decode()
     assert "Version 1 of “ships” is in use again" in done
@@ -103,4 +119,4 @@ def test_history_comparison_and_use_on_their_pages(
     assert address(f"documents/{second}/") not in page
     with workspace(workspace_a):
         assert Collection.objects.count() == 1
-        assert collection_named("Documents").documents.count() == 2
+        assert collection_named("Documents").documents.filter(trashed_at=None).count() == 2

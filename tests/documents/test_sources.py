@@ -48,8 +48,12 @@ def test_references_leave_out_what_is_ambiguous_or_not_ready() -> None:
     first = DocumentFactory(state=ready, file_name="one.txt", title="Same", reference="d1")
     second = DocumentFactory(state=ready, file_name="two.txt", title="Same", reference="d2")
     DocumentFactory(file_name="waiting.txt", reference="d3")
+    older = DocumentFactory(
+        state=ready, file_name="one.txt", collection=first.collection, series=first.id, version=2, is_current=False
+    )
     assert sources().references(sources().everything()) == {
         str(first.id): first.id,
+        str(older.id): first.id,
         "one.txt": first.id,
         "d1": first.id,
         str(second.id): second.id,

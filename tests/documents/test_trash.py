@@ -208,7 +208,7 @@ def test_what_is_taken_out_before_its_turn_comes_is_not_erased(
 
     monkeypatch.setattr(receipts, "key_fingerprints", meanwhile)
     page = client_editor.post(address("documents/trash/empty/"), follow=True).content.decode()
-    assert "1 document erased." in page
+    assert "1 file erased." in page
     page = client_editor.post(address(f"documents/{kept.id}/erase/"), follow=True)
     assert page.status_code == 404
     with workspace(workspace_a):
@@ -281,3 +281,64 @@ def test_a_whole_collection_can_go_there_and_stays(
         assert Document.objects.filter(trashed_at=None).count() == 0
         assert found("ships at night") == []
     assert "and 3 in the trash" in client_owner.get(address(f"collections/{collection}/delete/")).content.decode()
+
+
+def test_failures_are_tidied_up_and_the_version_in_use_stays(client_editor: Client, address: Address, workspace_a: Any) -> None:
+    with workspace(workspace_a):
+        used = DocumentFactory(title="Minutes", state=State.READY, is_current=True)
+        failed = [
+            DocumentFactory(
+                title="Minutes",
+                collection=used.collection,
+                series=used.pk,
+                version=number,
+                is_current=False,
+                state=State.FAILED,
+                reason="damaged",
+            )
+            for number in (2, 3)
+        ]
+    every_failure = {"which": "all", "query": "state=failed", "do": "trash"}
+    page = client_editor.post(address("documents/act/"), every_failure, follow=True).content.decode()
+    assert "1 document moved to the trash." in page
+    assert "Move this version to trash" not in client_editor.get(address(f"documents/{used.pk}/")).content.decode()
+    with workspace(workspace_a):
+        assert list(Document.objects.filter(trashed_at=None)) == [used], "the older failure, which no list shows, goes along"
+    page = client_editor.get(address("documents/trash/")).content.decode()
+    assert page.count("Restore Minutes") == 1
+    assert "version 3 alone" in page
+    client_editor.post(address(f"documents/{failed[1].pk}/restore/"))
+    page = client_editor.get(address(f"documents/{failed[1].pk}/")).content.decode()
+    assert "Move this version to trash" in page
+    page = client_editor.post(address(f"documents/{failed[1].pk}/delete/"), follow=True).content.decode()
+    assert "Version 3 of “Minutes” is in the trash." in page
+    client_editor.post(address(f"documents/{failed[1].pk}/erase/"))
+    with workspace(workspace_a):
+        assert Document.objects.get() == used
+        assert trash.trash([used.pk], None) == 1
+
+
+def test_pages_and_figures_count_a_document_once_and_what_its_erasure_removes_in_full(
+    client_owner: Client, address: Address, workspace_a: Any
+) -> None:
+    with workspace(workspace_a):
+        first = DocumentFactory(state=State.READY, is_current=False)
+        of = {"collection": first.collection, "series": first.pk}
+        DocumentFactory(**of, version=2, is_current=False, state=State.FAILED, reason="damaged")
+        last = DocumentFactory(**of, version=3, state=State.READY, title="Minutes")
+        counted = figures._documents()
+        assert (counted["documents"], counted["ready"], counted["failed"]) == (3, 1, 0), "a quota counts every version"
+    collections = client_owner.get(address("collections/")).content.decode()
+    assert '<td data-label="Documents" class="num">1</td>' in collections
+    assert '<td data-label="Ready" class="num">1</td>' in collections
+    going = address(f"collections/{first.collection_id}/delete/")
+    assert "Move 1 document to the trash" in client_owner.get(going).content.decode()
+    assert "1 document of" in client_owner.post(going, {"only": "trash"}, follow=True).content.decode()
+    assert "and 1 in the trash" in client_owner.get(going).content.decode()
+    assert "Trash (1)" in client_owner.get(address("documents/")).content.decode()
+    size = 3 * len(b"Some words in a document.")
+    assert f"all 3 versions: their files ({size}" in client_owner.get(address(f"documents/{last.pk}/erase/")).content.decode()
+    page = client_owner.get(address("documents/trash/empty/")).content.decode()
+    assert page.count("Erase 1 document") == 2
+    assert f"with every version: 3 files ({size}" in page
+    assert "1 document erased." in client_owner.post(address("documents/trash/empty/"), follow=True).content.decode()

@@ -98,7 +98,7 @@ def test_garbage_in_redis_does_not_end_the_worker(workspace_a, run_jobs, field, 
     assert ("alpha", "good") in seen
 
 
-def test_a_redis_that_takes_nothing_does_not_end_the_worker(workspace_a, monkeypatch):
+def test_a_redis_that_takes_nothing_does_not_end_the_worker(workspace_a, monkeypatch, caplog):
     """As when its disk or its memory is full: it answers, and refuses to write how the first job ended."""
     redis = django_rq.get_queue("default").connection
     most = redis.config_get("maxmemory")["maxmemory"]
@@ -121,6 +121,7 @@ def test_a_redis_that_takes_nothing_does_not_end_the_worker(workspace_a, monkeyp
     finally:
         redis.config_set("maxmemory", most)
     assert ran == ["first", "second"]
+    assert caplog.text.count("no job can be taken") == 1, "not with each time Redis is asked"
     with workspace(workspace_a):
         assert jobs.in_flight("first", "default"), "nothing says that it ended"
         assert worker.release_jobs_of_dead_workers(idle=working.name) == 1

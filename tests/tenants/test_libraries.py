@@ -217,6 +217,9 @@ def test_a_reader_searches_opens_and_downloads(book: Document, reader: Client, v
     assert page.status_code == 200
     assert "A late return costs" in page.content.decode()
     assert "Move to trash" not in page.content.decode()
+    with workspace(workspace_b):
+        older = DocumentFactory(series=book.pk, version=2, is_current=False, collection=book.collection)
+    assert "Version 2, not in use" in reader.get(f"/w/beta/documents/{older.pk}/").content.decode()
     assert reader.get(f"/w/beta/like/{passage_id(book.pk, 0)}/").status_code == 200
     assert reader.get("/w/beta/presence/").status_code == 204
     for event in ("search.searched", "document.opened"):
@@ -225,6 +228,17 @@ def test_a_reader_searches_opens_and_downloads(book: Document, reader: Client, v
         assert entry["person"] == viewer.pk
         assert "fine" not in str(entry)
         assert viewer.email not in str(entry)
+
+
+def test_a_link_to_what_was_superseded_leads_to_what_is_in_use(book: Document, reader: Client, workspace_b: Tenant) -> None:
+    with workspace(workspace_b):
+        newer = DocumentFactory(collection=book.collection, series=book.pk, version=2, state=Document.State.READY)
+        Document.objects.filter(pk=book.pk).update(is_current=False)
+    page = reader.get(f"/w/beta/documents/{book.pk}/").content.decode()
+    assert "This version is not in use" in page
+    assert f'href="/w/beta/documents/{newer.pk}/"' in page
+    assert "Version 1" not in page
+    assert "not in use" not in reader.get(f"/w/beta/documents/{newer.pk}/").content.decode()
 
 
 def test_a_download_is_the_file(library: Library, reader: Client, workspace_b: Tenant) -> None:
