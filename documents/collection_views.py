@@ -103,7 +103,7 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
             messages.error(request, str(refused))
             return redirect("collections")
         return show_receipt(
-            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'document')}."
+            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'file')}."
         )
     shown = {
         "collection": collection,
@@ -116,10 +116,10 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
 
 
 def _collections(request: WorkspaceRequest, form: CollectionForm, status: int = 200) -> HttpResponse:
-    there = Q(documents__trashed_at=None, documents__is_current=True)
+    in_use = Q(documents__trashed_at=None, documents__is_current=True)
     shown = visible_collections(request.membership).annotate(
-        documents_total=Count("documents", filter=there),
-        documents_ready=Count("documents", filter=there & Q(documents__state=Document.State.READY)),
+        documents_total=Count("documents", filter=in_use),
+        documents_ready=Count("documents", filter=in_use & Q(documents__state=Document.State.READY)),
     )
     rows = sorted(shown, key=lambda collection: collection.name.casefold())
     return render(request, "documents/collections.html", {"rows": rows, "form": form}, status=status)

@@ -144,11 +144,10 @@ def _lock_documents(collection: Collection, ids: list[UUID]) -> tuple[set[UUID],
         raise Refused(
             "A document is not there any more, in the trash, or another version of it is in use. Nothing was changed."
         )
-    searched = {pk for pk in ids if found[pk][0] == Document.State.READY}
     on_their_way: defaultdict[UUID, list[UUID]] = defaultdict(list)
     for version in later.keys() & found.keys():
         on_their_way[later[version]].append(version)
-    return searched, on_their_way
+    return _found({pk: found[pk][0] for pk in ids}), on_their_way
 
 
 def _differences(changes: Changes) -> dict[tuple[UUID, UUID], str]:
@@ -227,13 +226,15 @@ def _lock_holding(field: Field) -> set[UUID]:
     """The documents with a value in it that the search finds: whoever finishes or restores one waits, or came before."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT id, state, trashed_at, is_current FROM documents_document d "
+            "SELECT id, state, trashed_at IS NULL AND is_current FROM documents_document d "
             "WHERE EXISTS (SELECT FROM documents_value v WHERE v.document_id = d.id AND v.field_id = %s) "
             "ORDER BY id FOR NO KEY UPDATE",
             [field.pk],
         )
-        return {
-            pk
-            for pk, state, trashed, is_current in cursor.fetchall()
-            if state == Document.State.READY and trashed is None and is_current
-        }
+        return _found({pk: state for pk, state, in_use in cursor.fetchall() if in_use})
+
+
+def _found(states: Mapping[UUID, str]) -> set[UUID]:
+    """Those in use that are ready, or are found while they are read again."""
+    ready = {pk for pk, state in states.items() if state == Document.State.READY}
+    return ready | indexing.published(states.keys() - ready)

@@ -18,7 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from redis.exceptions import RedisError
 
-from documents import quotas, series, storage
+from documents import arrivals, quotas, series, storage
 from documents.models import Collection, Document, Page, Stage, Value
 from search import indexing
 from search.pool import pool
@@ -124,6 +124,8 @@ def erase_collection(collection: Collection) -> Erased:
             return Erased(0, None)
         before = _take_over()
         gone = _remove(collection.documents.values_list("id", flat=True))
+        for arrival in collection.arrivals.all():
+            arrivals.drop(arrival)
         locked.get().delete()
         record(Event.COLLECTION_DELETED, collection=str(collection.pk), documents=len(gone.files))
         followed = _write_down(gone, keys, before)

@@ -47,9 +47,9 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
     """Look at a folder (or one file) without taking anything; a file's reference is its path within the folder.
 
     Hidden files are left out. `patterns`: only files whose reference, or name, fits one, as a shell writes them. `metadata`: a
-    CSV file whose column `file` holds references (documents.sidecar). A file whose reference is in the collection with
-    the same bytes is not taken twice; with other bytes it becomes the next version. Raises Refused: no such folder, nothing in
-    it that fits, no room, and BadSidecar.
+    CSV file whose column `file` holds references (documents.sidecar). A file whose reference, or name, is in the collection
+    with the same bytes, in use or newest, is not taken twice; with other bytes it becomes the next version. Raises Refused: no
+    such folder, nothing in it that fits, no room, and BadSidecar.
     """
     if not path.exists():
         raise Refused(f"There is no {path}. Give a folder, or a file, that this server can read.")
@@ -59,13 +59,13 @@ def plan_folder(path: Path, collection: Collection, *, patterns: Sequence[str] =
     if patterns and not chosen:
         raise Refused(f"No file in {path} fits {' or '.join(patterns)}.")
     values = sidecar.of_files(collection, metadata, {sidecar.file_name(name) for name in found}) if metadata else {}
-    known = _newest(collection)
+    known = _known(collection)
     already = 0
     files: dict[str, Path] = {}
     refused: list[RefusedFile] = []
     for name, file in chosen.items():
         try:
-            if name in known and known[name].is_same(file.stat().st_size, _pieces(file)):
+            if any(each.is_same(file.stat().st_size, _pieces(file)) for each in known.get(name, ())):
                 already += 1
                 continue
             fits = file.stat().st_size <= settings.MAX_UPLOAD_BYTES
@@ -139,7 +139,7 @@ def import_texts(
         raise TypeError("texts to import are gone through twice: give a sequence")
     with transaction.atomic():  # refused, it leaves no empty collection behind
         done = Import(collection_open_to(by, collection_name) if by else collection_named(collection_name))
-        known = _newest(done.collection)
+        known = _known(done.collection)
         _refuse_without_room(len(_body(item)) for item in items if not _is_known(item, known))
     taken: set[str] = set()
     for item in items:
@@ -166,9 +166,8 @@ def import_texts(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The newest version of what a reference names."""
+    """A version of what a name stands for."""
 
-    version: int
     size: int
     content_digest: bytes | None
 
@@ -179,20 +178,24 @@ class _Known:
         return self.content_digest == storage.content_digest(pieces)
 
 
-def _newest(collection: Collection) -> dict[str, _Known]:
-    """By reference, without what is in the trash."""
-    read = Document._meta.get_field("reference").reader()
-    found: dict[str, _Known] = {}
+def _known(collection: Collection) -> dict[str, list[_Known]]:
+    """By reference, or file name where there is none, as versions follow each other: the one in use, and the newest where
+    that is another; without what is in the trash.
+    """
+    reference, name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
+    found: dict[str, list[_Known]] = {}
     rows = collection.documents.filter(trashed_at=None).order_by("version")
-    for pk, reference, version, size, digest in rows.values_list("id", "reference", "version", "size", "content_digest"):
-        found[read(pk, reference)] = _Known(version, size, None if digest is None else bytes(digest))
-    found.pop("", None)
+    columns = ("id", "reference", "file_name", "is_current", "size", "content_digest")
+    for pk, its_reference, its_name, is_current, size, digest in rows.values_list(*columns):
+        key = reference(pk, its_reference) or name(pk, its_name)
+        in_use = [] if is_current else found.get(key, [])[:1]
+        found[key] = [*in_use, _Known(size, None if digest is None else bytes(digest))]
     return found
 
 
-def _is_known(item: CorpusText, known: Mapping[str, _Known]) -> bool:
+def _is_known(item: CorpusText, known: Mapping[str, list[_Known]]) -> bool:
     body = _body(item)
-    return item.reference in known and known[item.reference].is_same(len(body), [body])
+    return any(each.is_same(len(body), [body]) for each in known.get(item.reference, ()))
 
 
 def _refuse_without_room(sizes: Iterable[int]) -> None:

@@ -1,6 +1,7 @@
 """The states of a document: which follow which, and the only functions that change them.
 
-Every upload ends ready, failed with a reason, or cancelled; what can heal is queued again a few times before it fails. The
+Every upload ends ready, failed with a reason, or cancelled; what can heal is queued again a few times before it fails. One
+that is ready can be read again, and is found as it was until its new text is there. The
 row is locked while its state changes, so whoever works on a document notices before its next commit that it was cancelled
 or deleted. Each run of a stage is written down in the transaction that begins or ends it. Knows no file and no model.
 """
@@ -8,7 +9,7 @@ or deleted. Each run of a stage is written down in the transaction that begins o
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -29,8 +30,9 @@ from tenants.schemas import is_still_open
 State = Document.State
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
-    State.EXTRACTING: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.FAILED, State.CANCELLED}),
+    # Ready without having been embedded: when it was read again, which failed or was cancelled.
+    State.QUEUED: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
+    State.EXTRACTING: frozenset({State.QUEUED, State.EXTRACTING, State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
     State.EMBEDDING: frozenset({State.QUEUED, State.EMBEDDING, State.READY, State.FAILED, State.CANCELLED}),
     State.READY: frozenset({State.QUEUED}),  # when it is read again
     State.FAILED: frozenset({State.QUEUED}),
@@ -68,8 +70,9 @@ def begin(document_id: UUID) -> Document | None:
     document.started_at = document.started_at or timezone.now()
     document.pages_read = document.pages_total = 0
     kept = ("attempts", "retry_at", "started_at", "pages_read", "pages_total")
-    _enter(document, State.EMBEDDING if document.pages else State.EXTRACTING, *kept)
-    _open(document_id, Stage.Name.EMBED if document.pages else Stage.Name.EXTRACT)
+    is_read = document.pages > 0 and not _is_found(document)
+    _enter(document, State.EMBEDDING if is_read else State.EXTRACTING, *kept)
+    _open(document_id, Stage.Name.EMBED if is_read else Stage.Name.EXTRACT)
     return document
 
 
@@ -83,11 +86,15 @@ def reading(document_id: UUID, *, done: int, total: int) -> None:
 
 @transaction.atomic
 def extracted(document_id: UUID, extraction: Extraction) -> None:
-    """Commit the text: all pages or none. Raises Stopped."""
+    """Commit the text, in the place of one that was read before: all pages or none. Raises Stopped."""
     document = _working(document_id, State.EXTRACTING)
+    if document.pages:
+        _forget([document_id])
     _keep(document, extraction)
     document.attempts, document.retries = 1, 0
-    _enter(document, State.EMBEDDING, "pages", "pages_unread", "format", "detail", "attempts", "retries")
+    document.chunks_total = document.chunks_done = 0
+    written = ("pages", "pages_unread", "format", "detail", "attempts", "retries", "chunks_total", "chunks_done")
+    _enter(document, State.EMBEDDING, *written)
     _close([document_id], Stage.Outcome.DONE, **tally(extraction))
     _open(document_id, Stage.Name.EMBED)
 
@@ -175,7 +182,9 @@ def fail(document_id: UUID, reason: Reason, detail: str = "", format_name: str =
 
 @transaction.atomic
 def cancel_all(document_ids: Iterable[UUID]) -> int:
-    """Stop those of them that have not ended and forget what was done so far; files are kept. How many there were."""
+    """Stop those of them that have not ended and forget what was done so far; files are kept, and of those that were to be
+    read again what was found. How many there were.
+    """
     return _note(Event.CANCELLED, stop_all(document_ids))
 
 
@@ -184,7 +193,11 @@ def stop_all(document_ids: Iterable[UUID]) -> list[UUID]:
     """Cancel as a part of something else, which is what the log tells of. Returns those that had not ended."""
     found = _locked_all(document_ids, state__in=Document.UNFINISHED)
     _close(found, Stage.Outcome.CANCELLED)
-    _enter_all(found, State.CANCELLED, finished_at=timezone.now(), retry_at=None, **_forget(found))
+    stay = indexing.published(found)
+    gone = [pk for pk in found if pk not in stay]
+    ended = {"finished_at": timezone.now(), "retry_at": None}
+    _enter_all(stay, State.READY, **ended)
+    _enter_all(gone, State.CANCELLED, **ended, **_forget(gone))
     return found
 
 
@@ -193,6 +206,13 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
     """Queue again those of them that can be, and return them. They continue with the stage that failed."""
     again = Q(state=State.CANCELLED) | Q(state=State.FAILED, reason__in=RETRYABLE)
     found = _locked_all(document_ids, again, trashed_at=None)
+    write = Document._meta.get_field("detail").writer()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE documents_document SET detail = empty.detail "
+            "FROM unnest(%s::uuid[], %s::bytea[]) AS empty (id, detail) WHERE documents_document.id = empty.id",
+            [found, [write(pk, "") for pk in found]],
+        )
     _queue_again(found)
     return found
 
@@ -201,28 +221,20 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
 def read_again(document_ids: Iterable[UUID]) -> list[UUID]:
     """Queue those of them that are in use but have pages that could not be read, to be read from their files, and return them.
 
-    What was read of them is forgotten: until they are ready again they are not found.
+    What is found of them stays so until their text is read anew, and for good when that fails or is cancelled.
     """
     found = _locked_all(document_ids, state=State.READY, is_current=True, pages_unread__gt=0, trashed_at=None)
-    _queue_again(found, **_forget(found))
+    _queue_again(found)
     return found
 
 
-def _queue_again(found: list[UUID], **columns: object) -> None:
+def _queue_again(found: list[UUID]) -> None:
     """As if they had just come, from where they are."""
-    write = Document._meta.get_field("detail").writer()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE documents_document SET detail = empty.detail "
-            "FROM unnest(%s::uuid[], %s::bytea[]) AS empty (id, detail) WHERE documents_document.id = empty.id",
-            [found, [write(pk, "") for pk in found]],
-        )
-    fresh = {"reason": "", "attempts": 0, "retries": 0, "started_at": None, "finished_at": None}
-    _enter_all(found, State.QUEUED, **fresh, **columns)
+    _enter_all(found, State.QUEUED, reason="", attempts=0, retries=0, started_at=None, finished_at=None)
     _note(Event.RETRIED, found)
 
 
-def _forget(found: list[UUID]) -> dict[str, object]:
+def _forget(found: Collection[UUID]) -> dict[str, object]:
     """What was done so far for documents that are locked; returns what their rows then say."""
     indexing.remove(found)
     Page.objects.filter(document_id__in=found).delete()
@@ -290,7 +302,7 @@ def _enter(document: Document, state: State, *fields: str) -> None:
     document.save(update_fields=["state", *fields])
 
 
-def _enter_all(document_ids: list[UUID], state: State, **columns: object) -> None:
+def _enter_all(document_ids: Collection[UUID], state: State, **columns: object) -> None:
     """The same for many that are locked."""
     allowed = [before for before, after in TRANSITIONS.items() if state in after]
     Document.objects.filter(pk__in=document_ids, state__in=allowed).update(state=state, **columns)
@@ -311,8 +323,16 @@ def _fail(document: Document, reason: Reason, detail: str = "") -> None:
         document.attempts = min(document.attempts, MAX_ATTEMPTS - 1)  # what killed its workers gets one more
         _enter(document, State.QUEUED, "retry_at", "retries", "attempts")
         return
+    if _is_found(document):  # as it was read before
+        _end(document, State.READY)
+        return
     document.detail = detail
     _end(document, State.FAILED, reason, "detail", "format")
+
+
+def _is_found(document: Document) -> bool:
+    """Though it is worked on: it is being read again, and its new text is not there yet."""
+    return document.pages > 0 and bool(indexing.published([document.pk]))
 
 
 def _end(document: Document, state: State, reason: Reason | None = None, *fields: str) -> None:

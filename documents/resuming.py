@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 
-from documents import quotas, storage
+from documents import fields, quotas, storage
 from documents.access import visible_collections, visible_documents
 from documents.arrivals import drop
 from documents.models import Arrival, Collection, Document
@@ -66,11 +66,13 @@ def begin(
         "modified": modified,
         "values": {str(field): value for field, value in values.items()},
     }
-    for arrival in arrivals(membership, person_id).filter(collection=collection, size=size):
-        if arrival.about == about:
-            return arrival
-    _refuse_without_room(1, size, 2 * size)
-    return Arrival.objects.create(created_by_id=person_id, collection=collection, size=size, about=about)
+    with transaction.atomic():
+        fields.lock(collection)  # two who begin the same at once go on with one
+        for arrival in arrivals(membership, person_id).filter(collection=collection, size=size):
+            if arrival.about == about:
+                return arrival
+        _refuse_without_room(1, size, 2 * size)
+        return Arrival.objects.create(created_by_id=person_id, collection=collection, size=size, about=about)
 
 
 def add(arrival: Arrival, start: int, length: int, body: Iterable[bytes]) -> int:
@@ -104,10 +106,12 @@ def complete(arrival: Arrival, unless_among: QuerySet[Document] | None = None) -
     """
     if arrival.received != arrival.size:
         raise WrongOffset(arrival.received)
+    collection = arrival.collection
     with _room():
         stored = storage.store(arrival.pk, _joined(arrival))
     try:
         with transaction.atomic():
+            fields.lock(collection)  # before the arrival, as whoever erases the collection does
             locked = Arrival.objects.select_for_update().filter(pk=arrival.pk).first()
             if locked is None:
                 raise Refused("This upload was completed or cancelled in the meantime.")
@@ -115,7 +119,7 @@ def complete(arrival: Arrival, unless_among: QuerySet[Document] | None = None) -
             document = receive(
                 stored,
                 arrival.about["name"],
-                arrival.collection,
+                collection,
                 created_by_id=arrival.created_by_id,
                 reference=arrival.about["reference"],
                 values=values,

@@ -31,6 +31,12 @@ def with_all(ids: Iterable[UUID]) -> list[UUID]:
         return list(dict.fromkeys([*wanted, *(pk for (pk,) in cursor)]))
 
 
+def with_versions(document: Document) -> str:
+    """ ", with all 3 versions": what a sentence adds about a document that goes or comes back; empty where there is one."""
+    number = 1 if document.was_never_in_use else len(with_all([document.pk]))
+    return f", with all {number:,} versions" if number > 1 else ""
+
+
 def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
     """Of each series the current one, and the newest while it is worked on or when that went wrong."""
     there = Document.objects.filter(trashed_at=None)

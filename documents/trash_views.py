@@ -47,7 +47,7 @@ def document_restore(request: WorkspaceRequest, document_id: UUID) -> HttpRespon
     if shown.can_be_retried:
         messages.success(request, f"“{shown.title}” is back. It was not finished: retry it to make it searchable.")
     else:
-        messages.success(request, f"“{shown.title}” is back, as it was.")
+        messages.success(request, f"{shown.called} is back, as it was{series.with_versions(shown)}.")
     return redirect("document", shown.id) if request.POST.get("from") == "trash" else redirect("documents")
 
 
@@ -57,7 +57,7 @@ def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
     """From the trash alone: what is erased was out of sight before."""
     shown = get_object_or_404(access.visible_trash(request.membership), pk=document_id)
     if request.method == "POST":
-        return _erase(request, [shown.id], f"{shown.called} is erased.")
+        return _erase(request, [shown.id], f"{shown.called} is erased{series.with_versions(shown)}.")
     found = access.visible_trash(request.membership).filter(pk__in=series.with_all([shown.id]))
     context = {"document": shown, "counted": _counted(found), "cannot_reach": erasing.cannot_reach()}
     return render(request, "documents/document_erase.html", context)
@@ -107,7 +107,7 @@ def _erase(request: WorkspaceRequest, ids: list[UUID], done: str = "") -> HttpRe
     if not erased.documents:
         messages.error(request, "Nothing was erased: it is not in the trash any more.")
         return redirect("trash")
-    return show_receipt(request, erased, done or f"{counted(erased.documents, 'document')} erased.")
+    return show_receipt(request, erased, done or f"{counted(erased.documents, 'file')} erased.")
 
 
 def show_receipt(request: WorkspaceRequest, erased: erasing.Erased, done: str) -> HttpResponse:

@@ -121,7 +121,7 @@ def follow(document: Document) -> Document | None:
         return None
     document.series = last.series or last.pk
     document.version = max(row.version for row in rows) + 1
-    document.is_current = not any(row.is_current and row.state == State.READY for row in rows)
+    document.is_current = not indexing.published(row.pk for row in rows if row.is_current)
     if document.is_current:
         Document.objects.filter(pk__in=[row.pk for row in rows]).update(is_current=False)
     return last

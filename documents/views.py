@@ -316,7 +316,8 @@ def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpRespons
     """To the trash; the page that follows offers to undo it."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
     trash.trash([shown.id], request.user.pk)
-    messages.success(request, f"{shown.called} is in the trash.", extra_tags=f"undo:{shown.id}")
+    said = f"{shown.called} is in the trash{series.with_versions(shown)}."
+    messages.success(request, said, extra_tags=f"undo:{shown.id}")
     return redirect("documents")
 
 

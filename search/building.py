@@ -126,7 +126,8 @@ def _like(live: VectorIndex, by: int | None) -> VectorIndex:
     return VectorIndex(
         id=1 + VectorIndex.objects.aggregate(newest=Max("id"))["newest"],
         model=live.model, dimension=live.dimension, metric=live.metric, m=live.m, ef_construction=live.ef_construction,
-        protection=live.protection, state=State.BUILDING, total=Chunk.objects.count(), created_by_id=by,
+        protection=live.protection, state=State.BUILDING, created_by_id=by,
+        total=Chunk.objects.filter(document_id__in=Terms.objects.values("document_id")).count(),
     )  # fmt: skip
 
 

@@ -13,11 +13,13 @@ import numpy as np
 from django.db import connection
 
 from search import indexes, ranking, vectors
+from search.cloak import HalfVectors
 from search.indexes import Live
 from search.indexing import passage_id
 from search.keywords import Mask, Rows, Scores, TermIndex
-from search.loaded import binary_cursor, sealed_index, term_index
+from search.loaded import binary_cursor, opened_of, sealed_index, term_index
 from search.models import Protection
+from search.opened import singles
 
 # Cloaked candidates fetched so that the exact top 10 is among them. In the order of the disguise: 0.999 of it in 200 of 5,000
 # passages, 0.980 in 200 of 20,000, 0.945 in 200 and 0.981 in 400 of 50,000 (of `benchmark hnsw`). The connection's
@@ -35,6 +37,8 @@ SCAN_BLOCK = 4096
 RECALL_DEPTH, RECALL_SAMPLES = 10, 100
 AS_GOOD = 1e-3  # cosines nearer to each other say the same: an index in memory rounds to float16
 
+NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
+
 Way = Literal["index", "exact"]
 
 # "{operator}" and "{dimension}" as of the index: without the cast, and with its number in anything but a plain value, the
@@ -47,12 +51,10 @@ WITH near AS MATERIALIZED (
 )
 """
 # All in one value each, here and below: half the time of a row for each passage.
+IDS = "SELECT string_agg(uuid_send(chunk_id), '') FROM near"
 ENCRYPTED = """
 SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
-WHERE id IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL
-UNION ALL
-SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
-WHERE id = ANY(%(worded)s::uuid[]) AND id NOT IN (SELECT chunk_id FROM near) AND embedding IS NOT NULL
+WHERE id = ANY(%(ids)s) AND embedding IS NOT NULL
 """
 # An open index holds the true vectors themselves: nothing is decrypted, and nothing but ids and cosines is fetched. The
 # question is the sum of two halfvecs, as exact as a float32.
@@ -66,8 +68,8 @@ WHERE index_id = %(index)s AND chunk_id = ANY(%(worded)s::uuid[])
 
 
 def nearest(index: Live, *, of_documents: bool = False) -> str:
-    """The statement that asks an index in the database. Its parameters: index, model, query, rest, amount, worded, and
-    documents if it asks for the passages `of_documents` alone.
+    """The statement that asks an index in the database. Its parameters: index, query, amount, of an open one rest and worded,
+    and documents if it asks for the passages `of_documents` alone.
     """
     operator, _ = indexes.METRICS[index.metric]
     is_open = index.protection == Protection.OPEN
@@ -79,7 +81,7 @@ def nearest(index: Live, *, of_documents: bool = False) -> str:
         # "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match
         distance=f"({distance}) + 0" if of_documents else distance,
     )
-    return near + (IN_CLEAR.format(cosine=cosine) if is_open else ENCRYPTED.format(passages=vectors.passages(index)))
+    return near + (IN_CLEAR.format(cosine=cosine) if is_open else IDS)
 
 
 class Stages:
@@ -166,39 +168,33 @@ def over_fetch(live: Live, passages: int, mask: Mask | None) -> list[int]:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Passages as the database gives them: their rows (-1: not published), ids of 16 bytes each, and what it holds of their
-    vectors: of an open index exact cosines, else the encrypted vectors, all of one length.
+    """What the database answers: rows of passages (-1: not published), the `near` first ones by the index, the others as asked
+    for; of an open index with their exact cosines, which nothing has to be decrypted for.
     """
 
     rows: Rows
-    ids: bytes
-    held: bytes
+    ids: bytes  # 16 of each
+    near: int
+    cosines: Scores | None
 
 
 def fetch(
-    live: Live,
-    index: TermIndex,
-    query: Scores,
-    amount: int,
-    worded: Sequence[UUID] = (),
-    documents: list[UUID] | None = None,
-) -> list[Fetched]:
-    """The `amount` nearest, of these documents alone if any are given, and `worded`."""
-    asked = {"index": live.id, "model": live.model, "query": indexes.asked_form(live, query), "amount": amount}
+    live: Live, index: TermIndex, query: Scores, amount: int, by_word: Rows = NO_ROWS, documents: list[UUID] | None = None
+) -> Fetched:
+    """The `amount` nearest, of these documents alone if any are given, and of an open index those found by words too."""
+    asked = {"index": live.id, "query": indexes.asked_form(live, query), "amount": amount, "documents": documents}
     if live.protection == Protection.OPEN:
-        asked["rest"] = indexes.rest_form(query)
+        worded = [passage_id(*place) for place in index.passages(by_word)]
+        asked |= {"rest": indexes.rest_form(query), "worded": worded}
     with binary_cursor() as cursor:
-        statement = nearest(live, of_documents=documents is not None)
-        cursor.execute(statement, {**asked, "worded": list(worded), "documents": documents})
+        cursor.execute(nearest(live, of_documents=documents is not None), asked)
         found = cursor.fetchall()
-    return [Fetched(index.rows_of(ids or b""), ids or b"", held or b"") for ids, held in found]
-
-
-def cosines(live: Live, query: Scores, fetched: Fetched, which: Rows) -> Scores:
-    """float32[n]: exact, of those at these places. Raises Tampered."""
-    if live.protection == Protection.OPEN:
-        return np.frombuffer(fetched.held, dtype=">f8").astype(np.float32)[which]
-    return vectors.unpacked(live, fetched.ids, fetched.held, which.tolist()).astype(np.float32) @ query
+    ids = b"".join(row[0] or b"" for row in found)
+    near = len(found[0][0] or b"") // 16
+    if live.protection != Protection.OPEN:
+        return Fetched(index.rows_of(ids), ids, near, None)
+    held = b"".join(cosines or b"" for _, cosines in found)
+    return Fetched(index.rows_of(ids), ids, near, np.frombuffer(held, dtype=">f8").astype(np.float32))
 
 
 def through_index(
@@ -214,18 +210,39 @@ def through_index(
     """Nearest by what the database holds of the vectors, joined by what the words found; None when fewer than `needed` may
     be shown.
     """
-    worded = [passage_id(*place) for place in index.passages(by_word)]
     for amount in over_fetch(live, index.chunks, mask):
-        parts = fetch(live, index, query, amount, worded, documents)
+        fetched = fetch(live, index, query, amount, by_word, documents)
         stages.done("candidates")
-        shown = [np.flatnonzero((part.rows >= 0) if mask is None else (part.rows >= 0) & mask[part.rows]) for part in parts]
-        if len(shown[0]) >= needed:
-            rows = np.concatenate([part.rows[which] for part, which in zip(parts, shown, strict=True)])
-            dense = np.concatenate([cosines(live, query, part, which) for part, which in zip(parts, shown, strict=True)])
-            rows, first = np.unique(rows, return_index=True)  # what words found may be near too
+        shown = (fetched.rows >= 0) if mask is None else (fetched.rows >= 0) & mask[fetched.rows]
+        if np.count_nonzero(shown[: fetched.near]) >= needed:
+            rows, first = np.unique(fetched.rows[shown], return_index=True)  # what words found may be near too
+            if fetched.cosines is not None:
+                found = Candidates(rows, fetched.cosines[shown][first])
+            else:
+                found = Candidates(*_decrypted(live, index, query, np.union1d(rows, by_word), fetched))
             stages.done("rerank")
-            return Candidates(rows, dense[first])
+            return found
     return None
+
+
+def _decrypted(live: Live, index: TermIndex, query: Scores, rows: Rows, fetched: Fetched) -> tuple[Rows, Scores]:
+    """Those of these rows whose vector is still there, with its exact cosine. Raises Tampered."""
+    ids = dict(zip(fetched.rows.tolist(), (fetched.ids[i : i + 16] for i in range(0, len(fetched.ids), 16)), strict=True))
+
+    def read(wanted: Rows) -> tuple[Rows, HalfVectors]:
+        others = np.array([row for row in wanted.tolist() if row not in ids], dtype=np.int64)
+        computed = [passage_id(*place) for place in index.passages(others)]
+        asked = [UUID(bytes=ids[row]) for row in wanted.tolist() if row in ids] + computed
+        with binary_cursor() as cursor:
+            cursor.execute(ENCRYPTED.format(passages=vectors.passages(live)), {"ids": asked, "model": live.model})
+            ((found, encrypted),) = cursor.fetchall()
+        return index.rows_of(found or b""), vectors.unpacked(live, found or b"", encrypted or b"")
+
+    opened = opened_of(live, index)
+    if opened is not None:
+        return opened.cosines(query, rows, read)
+    found, halves = read(rows)
+    return found, singles(halves) @ query
 
 
 def _true(live: Live, stored: Iterable[tuple[UUID, bytes]]) -> Scores:

@@ -219,8 +219,12 @@ def complete(index: VectorIndex, document_id: UUID) -> int:
 
 
 def enter_missing(index: VectorIndex, document_id: UUID | None = None, after: UUID | None = None) -> list[UUID]:
-    """A batch of passages, of one document or of any, that an index lacks, by id from `after` on. Their ids. Under `lock`."""
+    """A batch of passages, of one document or of any that is found, that an index lacks, by id from `after` on. Their ids.
+    Under `lock`.
+    """
     missing = Chunk.objects.filter(~Exists(IndexEntry.objects.filter(chunk_id=OuterRef("pk"), index_id=index.id)))
+    if document_id is None:  # what is not found, as a version that is not in use, comes in when it is published
+        missing = missing.filter(document_id__in=Terms.objects.values("document_id"))
     batch = _batch(missing, document_id, after, READ_BATCH)
     if not batch:
         return []
@@ -317,6 +321,11 @@ def withdraw(document_ids: Sequence[UUID]) -> None:
     """
     unpublish(document_ids)
     IndexEntry.objects.filter(document_id__in=document_ids).delete()
+
+
+def published(document_ids: Iterable[UUID]) -> set[UUID]:
+    """Those of them that are found."""
+    return set(Terms.objects.filter(document_id__in=list(document_ids)).values_list("document_id", flat=True))
 
 
 def count(document_ids: Sequence[UUID]) -> Removed:

@@ -439,8 +439,7 @@ class TermIndex:
         """int8[rows]: the place in `languages` of that which each row is in, -1 for dead rows."""
         of_row = np.full(self.rows, -1, dtype=np.int8)
         for place in self.places.values():
-            first = int(self.offsets[place.segment]) + place.first
-            of_row[first : first + place.chunks] = self.languages.index(place.language)
+            of_row[self.rows_at(place)] = self.languages.index(place.language)
         return of_row
 
     def telling(self, text: str, count: int, language: str = ENGLISH) -> list[str]:
@@ -490,8 +489,7 @@ class TermIndex:
         numbers: dict[UUID, int] = {}
         of_row = np.full(self.rows, -1, dtype=np.int32)
         for place in self.places.values():
-            first = int(self.offsets[place.segment]) + place.first
-            of_row[first : first + place.chunks] = numbers.setdefault(place.collection_id, len(numbers))
+            of_row[self.rows_at(place)] = numbers.setdefault(place.collection_id, len(numbers))
         return numbers, of_row
 
     def documents(self, collections: Collection[UUID]) -> list[UUID]:
@@ -508,6 +506,11 @@ class TermIndex:
         if place is None or not 0 <= sequence < place.chunks:
             return -1
         return int(self.offsets[place.segment]) + place.first + sequence
+
+    def rows_at(self, place: Place) -> slice:
+        """The rows of a document that is here."""
+        first = int(self.offsets[place.segment]) + place.first
+        return slice(first, first + place.chunks)
 
     def rows_of(self, ids: bytes) -> Rows:
         """int64[n]: the row of each passage of these ids, 16 bytes each, or -1 when its document is not published."""

@@ -1,5 +1,5 @@
 """What a workspace's search keeps decrypted in memory, brought up to date: its words, what its documents
-can be filtered by, and, sealed, its vectors.
+can be filtered by, and vectors: sealed, all of them; cloaked, those that searches came near to.
 
 Refuses to know what is looked for.
 """
@@ -7,6 +7,7 @@ Refuses to know what is looked for.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
 from operator import itemgetter
@@ -21,12 +22,16 @@ from search import facts, indexes, keywords, sealed, vectors
 from search.facts import FactIndex
 from search.indexes import Live
 from search.keywords import TermIndex
-from search.models import Facts, SealedVectors, Terms
+from search.models import Facts, Protection, SealedVectors, Terms
+from search.opened import OpenedVectors
 from search.pool import pool
 from search.sealed import SealedIndex
 from search.sources import sources
 from tenants.context import current_tenant
 from tenants.keys import presence
+
+HALF = 2  # bytes
+OPENED_SHARE = 1 / 8  # of the pool, for the decrypted vectors of one cloaked index: of more passages none are kept
 
 
 def term_index() -> TermIndex:
@@ -35,7 +40,40 @@ def term_index() -> TermIndex:
 
 
 def terms_of(live: Live) -> TermIndex:
-    return pool().get(current_tenant().id, "terms", live.generation, _load_terms)
+    return _known(live).terms
+
+
+def opened_of(live: Live, terms: TermIndex) -> OpenedVectors | None:
+    """Of a cloaked index, by the rows of these words. None where they are others by now, or all vectors need too much room."""
+    known: _Known | None = pool().held(current_tenant().id, "terms")
+    if known is None or known.terms is not terms or known.opened is None or known.opened.index_id != live.id:
+        return None
+    return known.opened
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is found by words, and what of its vectors is decrypted."""
+
+    terms: TermIndex
+    opened: OpenedVectors | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.terms.nbytes + (self.opened.nbytes if self.opened else 0)
+
+
+def _known(live: Live) -> _Known:
+    def load(old: _Known | None) -> _Known:
+        terms = _load_terms(old.terms if old else None)
+        if live.protection != Protection.CLOAKED or terms.rows * live.dimension * HALF > pool().budget * OPENED_SHARE:
+            return _Known(terms, None)
+        before = old.opened if old else None
+        if before is None or before.index_id != live.id:
+            return _Known(terms, OpenedVectors(live.id, live.dimension, terms))
+        return _Known(terms, before.following(terms))
+
+    return pool().get(current_tenant().id, "terms", live.generation, load)
 
 
 def _load_terms(old: TermIndex | None) -> TermIndex:

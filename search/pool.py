@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 from uuid import UUID
 
 logger = logging.getLogger(__name__)
@@ -121,6 +121,12 @@ class Pool:
                 turn.threads -= 1
                 if not turn.threads:
                     del self._loading[key]
+
+    def held(self, tenant_id: UUID, part: str) -> Any:
+        """The workspace's value, of whatever generation; None when there is none. Loads nothing."""
+        with self._lock:
+            resident = self._residents.get((tenant_id, part))
+        return None if resident is None else resident.value
 
     def clear(self) -> None:
         """Forget everything."""

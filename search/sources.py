@@ -87,7 +87,8 @@ class Sources(Protocol):
         ...
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
-        """Every name a judgment may use for a ready document of these: its id, external reference, file name, title.
+        """Every name a judgment may use for a ready document of these: its id or that of another version of it, external
+        reference, file name, title.
 
         The id of another version means the one in use. A name that could mean two documents is left out.
         """

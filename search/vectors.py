@@ -56,22 +56,20 @@ def opened(of: Of, stored: Iterable[tuple[UUID, bytes]]) -> HalfVectors:
     return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
 
 
-def unpacked(of: Of, ids: bytes, embeddings: bytes, which: Sequence[int]) -> HalfVectors:
-    """The same of those at these places of many: ids of 16 bytes each, and as many encrypted vectors, which have one length.
+def unpacked(of: Of, ids: bytes, embeddings: bytes) -> HalfVectors:
+    """The same of many in one value each: ids of 16 bytes, and as many encrypted vectors, which have one length.
 
     Raises Tampered.
     """
     length = of.dimension * np.dtype(np.float16).itemsize + OVERHEAD
     if len(embeddings) * 16 != len(ids) * length:
         raise Tampered(f"an encrypted vector by {of.model} does not have its length")
-    held = (embeddings[length * i : length * (i + 1)] for i in which)
-    if not of.is_of_first_model:
-        return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in which), held, strict=True))
-    read, digits = Chunk._meta.get_field("embedding").reader(), ids.hex()
-    named = (digits[32 * i : 32 * i + 32] for i in which)  # as a UUID is written, without making one: half of the time
-    written = (f"{each[:8]}-{each[8:12]}-{each[12:16]}-{each[16:20]}-{each[20:]}" for each in named)
-    blob = b"".join([read(name, vector) for name, vector in zip(written, held, strict=True)])
-    return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
+    if of.is_of_first_model:
+        blob = Chunk._meta.get_field("embedding").read_packed(ids, embeddings, length)
+        return np.frombuffer(blob, dtype="<f2").reshape(-1, of.dimension)
+    places = range(len(ids) // 16)
+    held = (embeddings[length * i : length * (i + 1)] for i in places)
+    return opened(of, zip((UUID(bytes=ids[16 * i : 16 * i + 16]) for i in places), held, strict=True))
 
 
 def stored(of: Of, chunk_ids: Sequence[UUID]) -> dict[UUID, bytes]:

@@ -7,7 +7,7 @@ Knows nothing of what is done.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -28,24 +28,31 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
     """Have `work` done while the block runs. After the block it is done too, and what it raises is raised.
 
     It is done before the block, by this thread, where it belongs to an open transaction; where a workspace has a login of its
-    own (TENANT_LOGINS), since the thread would open a connection first; and while PLACES others are under way.
+    own (TENANT_LOGINS), since the thread would open a connection first; while PLACES others are under way; and when there is
+    no thread to be had, as while the process ends.
     """
     if connection.in_atomic_block or settings.TENANT_LOGINS or not _places.acquire(blocking=False):
         work()
         yield
         return
+    taken = Lock()
     try:
-        doing = _threads.submit(_do, current_tenant(), actor(), work)
-    except BaseException:  # the system has no thread left
-        _places.release()
-        raise
+        doing = _threads.submit(_do, taken, current_tenant(), actor(), work)
+    except RuntimeError:
+        if taken.acquire(blocking=False):  # else it was queued before that, and another thread does it
+            _places.release()
+            work()
+        yield
+        return
     try:
         yield
     finally:
         doing.result()
 
 
-def _do(tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
+def _do(taken: Lock, tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
+    if not taken.acquire(blocking=False):
+        return
     try:
         close_old_connections()
         with acting(by), workspace(tenant):

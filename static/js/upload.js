@@ -255,7 +255,8 @@
             upload.status.textContent = "Waiting for the connection";
             await new Promise((resolve) => setTimeout(resolve, 1000 * (after || Math.min(2 ** (broken - 1), 30))));
           }
-        } else if (status < 300 && !answer) fail(upload, "You are signed out. Reload the page and sign in to go on.");
+        } else if (status === 404 && at) at = null; // not kept that long, or no longer ours: asked for anew, that is said
+        else if (status < 300 && !answer) fail(upload, "You are signed out. Reload the page and sign in to go on.");
         else if (answer?.already?.length) already(upload, answer);
         else fail(upload, refusal(status, answer));
       }

@@ -47,6 +47,19 @@ def test_they_are_offered_and_taken_when_asked_for(
     assert upload(client_editor, address, "third.txt").json()["documents"], "what is in the trash is not here"
 
 
+def test_those_stored_before_digests_were_kept_are_known_by_their_files(
+    client_editor: Client, address: Address, workspace_a: Any
+) -> None:
+    first = upload(client_editor, address, "ships.txt").json()["documents"][0]
+    with workspace(workspace_a):
+        digest = Document.objects.get().content_digest
+        Document.objects.update(content_digest=None)
+    assert upload(client_editor, address, "other.txt", WORDS.upper()).json()["documents"], "of the same size, and not the same"
+    assert upload(client_editor, address, "third.txt").json()["already"][0]["url"] == first["url"]
+    with workspace(workspace_a):
+        assert Document.objects.get(pk=first["id"]).content_digest == digest
+
+
 def test_a_restricted_collection_and_another_workspace_are_not_revealed(
     client_editor: Client, address: Address, workspace_a: Any, workspace_b: Any
 ) -> None:

@@ -15,6 +15,7 @@ from documents.extraction.pages import Extraction, Origin
 from documents.extraction.sandbox import Sandbox
 from documents.models import Document, Page
 from documents.reasons import Reason, Unreadable
+from search import indexing
 from search.models import Chunk
 from tenants.context import workspace
 from tests.documents import files
@@ -262,7 +263,7 @@ def test_pages_that_could_not_be_read_are_read_again_when_they_can_be(
         == 302
     )
     with workspace(workspace_a):
-        assert not Chunk.objects.filter(document_id=document.id).exists(), "it is not found meanwhile"
+        assert indexing.published([document.id]), "it is found meanwhile"
         assert Document.objects.get(pk=whole.id).state == Document.State.READY
         assert Document.objects.get(pk=document.id).state == Document.State.QUEUED
         ingestion.ingest(document.id)

@@ -3,16 +3,19 @@
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import LazySettings
+from django.db import connection
 from django.test import Client
 
-from documents import jobs, resuming, storage
-from documents.models import Arrival, Document
+from documents import erasing, jobs, resuming, storage
+from documents.models import Arrival, Collection, Document
 from tenants.context import workspace
+from tenants.people import change_role
 
 CONTENT = b"marker-of-the-hidden-orchard " * 10
 Address = Callable[[str], str]
@@ -129,3 +132,58 @@ def test_a_disk_that_fills_up_is_said_and_what_had_arrived_is_kept(
     assert len(listed()) == 1
     monkeypatch.setattr(storage.IncomingFile, "write", write)
     assert put(client_editor, told, 100, CONTENT[100:200]).json()["offset"] == 200
+
+
+def test_two_who_begin_the_same_at_once_go_on_with_one(
+    editor: Any, begin: Begin, workspace_a: Any, sign_in: Callable[[Any], Client], address: Address
+) -> None:
+    begin(name="another.txt")  # makes the collection
+    clients = [sign_in(editor) for _ in range(4)]
+
+    def ask(client: Client) -> str:
+        try:
+            about = {"name": "herons.txt", "size": 290, "modified": "7"}
+            return str(client.post(address("documents/arriving/"), about).json()["url"])
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(ask, clients))) == 1
+    with workspace(workspace_a):
+        assert Arrival.objects.count() == 2
+
+
+def test_whoever_may_not_any_more_is_refused_and_goes_on_when_they_may_again(
+    client_editor: Client, editor: Any, owner: Any, begin: Begin, workspace_a: Any
+) -> None:
+    told = begin().json()
+    for start in (0, 100):
+        put(client_editor, told, start, CONTENT[start : start + 100])
+
+    def refused(status: int) -> None:
+        assert put(client_editor, told, 200, CONTENT[200:]).status_code == status
+        assert client_editor.post(told["complete"]).status_code == status
+
+    change_role(workspace_a, editor.pk, "viewer", by=owner.pk)
+    refused(403)
+    change_role(workspace_a, editor.pk, "editor", by=owner.pk)
+    with workspace(workspace_a):
+        Collection.objects.update(restricted=True)
+    refused(404)
+    with workspace(workspace_a):
+        Collection.objects.update(restricted=False)
+        assert Arrival.objects.get().received == 200
+    assert put(client_editor, told, 200, CONTENT[200:]).status_code == 200
+    assert client_editor.post(told["complete"]).status_code == 200
+
+
+def test_what_was_arriving_goes_with_its_collection(
+    client_editor: Client, begin: Begin, workspace_a: Any, listed: Callable[[], list[Path]]
+) -> None:
+    told = begin().json()
+    put(client_editor, told, 0, CONTENT[:100])
+    with workspace(workspace_a):
+        erasing.erase_collection(Collection.objects.get())
+        assert not Arrival.objects.exists()
+    assert listed() == []
+    assert put(client_editor, told, 100, CONTENT[100:200]).status_code == 404

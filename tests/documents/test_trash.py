@@ -208,7 +208,7 @@ def test_what_is_taken_out_before_its_turn_comes_is_not_erased(
 
     monkeypatch.setattr(receipts, "key_fingerprints", meanwhile)
     page = client_editor.post(address("documents/trash/empty/"), follow=True).content.decode()
-    assert "1 document erased." in page
+    assert "1 file erased." in page
     page = client_editor.post(address(f"documents/{kept.id}/erase/"), follow=True)
     assert page.status_code == 404
     with workspace(workspace_a):
@@ -330,8 +330,8 @@ def test_pages_and_figures_count_a_document_once_and_what_its_erasure_removes_in
     assert "and 1 in the trash" in client_owner.get(going).content.decode()
     assert "Trash (1)" in client_owner.get(address("documents/")).content.decode()
     size = 3 * len(b"Some words in a document.")
-    assert f"the files of 3 versions ({size}" in client_owner.get(address(f"documents/{last.pk}/erase/")).content.decode()
+    assert f"all 3 versions: their files ({size}" in client_owner.get(address(f"documents/{last.pk}/erase/")).content.decode()
     page = client_owner.get(address("documents/trash/empty/")).content.decode()
     assert page.count("Erase 1 document") == 2
-    assert f"with its versions: 3 files ({size}" in page
+    assert f"with every version: 3 files ({size}" in page
     assert "1 document erased." in client_owner.post(address("documents/trash/empty/"), follow=True).content.decode()

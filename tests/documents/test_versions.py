@@ -2,20 +2,30 @@
 
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
+from zipfile import ZipFile
 
 import pytest
+from django.conf import LazySettings
 from django.db import connection, transaction
+from django.test import Client
 
-from documents import describing, erasing, figures, ingestion, jobs, ledger, series, storage, trash, versions
+from documents import describing, erasing, exporting, figures, ingestion, jobs, ledger, series, storage, trash, versions
 from documents.fields import add_field
+from documents.importing import Import, import_folder
 from documents.models import Collection, Document, Page
+from documents.reasons import Reason
 from documents.receiving import collection_named, receive
 from documents.sidecar import describe_by_csv
-from search import embeddings, querying
-from search.models import Chunk, IndexEntry, Terms
+from search import embeddings, indexing, querying
+from search.indexes import live
+from search.models import Chunk, IndexEntry, Protection, Terms
+from search.querying import Mode
 from search.sources import sources
 from tenants.audit.events import Event
 from tenants.audit.models import Entry
@@ -88,6 +98,8 @@ def test_the_highest_version_that_is_ready_wins_in_whichever_order_they_end(coll
 
 def test_one_that_ends_while_the_next_arrives_knows_of_it(collection: Collection, workspace_a: Any) -> None:
     first = ready(add(collection, SHIPS))
+    with transaction.atomic():  # back to before its end
+        indexing.withdraw([first.pk])
     Document.objects.filter(pk=first.pk).update(state=Document.State.EMBEDDING)
 
     def finish() -> None:
@@ -127,14 +139,41 @@ def test_only_the_version_in_use_is_in_the_index(collection: Collection) -> None
     assert list(IndexEntry.objects.values_list("chunk_id", "vector")) == before, "in the same disguise"
 
 
-def test_one_in_use_that_is_read_again_is_found_again_though_a_later_one_is_ready(collection: Collection) -> None:
+def test_one_that_is_read_again_is_found_until_its_new_text_is_there(collection: Collection) -> None:
     first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
     versions.restore(first.pk)
-    Document.objects.update(pages_unread=1)
-    assert ledger.read_again([first.pk, second.pk]) == [first.pk], "another one would come into use by it"
-    assert found("ships") == []
-    ready(first)
+    both = [first.pk, second.pk]
+    Document.objects.filter(pk__in=both).update(pages_unread=1)
+    assert ledger.read_again(both) == [first.pk], "another one would come into use by it"
     assert found("ships") == [first.pk]
+    third = add(collection, TRAINS)
+    assert not third.is_current
+    ledger.cancel_all([*both, third.pk])
+    states = dict(Document.objects.values_list("version", "state"))
+    assert states == {1: "ready", 2: "ready", 3: "cancelled"}
+    assert found("ships") == [first.pk]
+    ledger.read_again([first.pk])
+    ledger.begin(first.pk)
+    ledger.fail(first.pk, Reason.TOO_LARGE)
+    first.refresh_from_db()
+    assert (first.state, first.reason, found("ships")) == ("ready", "", [first.pk])
+    assert first.stages.last().reason == Reason.TOO_LARGE
+    assert first.can_be_read_again
+    ledger.read_again([first.pk])
+    assert ready(first).pages_unread == 0
+    assert found("ships") == [first.pk], "though a later one is ready"
+    assert Chunk.objects.filter(document_id=first.pk).count() == first.chunks_total == first.chunks_done
+
+
+def test_one_that_failed_does_not_displace_a_newer_one_when_it_is_retried(collection: Collection) -> None:
+    first, second = ready(add(collection, SHIPS)), add(collection, APPLES)
+    ledger.cancel_all([second.pk])
+    third = ready(add(collection, TRAINS))
+    ledger.retry_all([second.pk])
+    ready(second)
+    assert found("night") == [third.pk]
+    versions.restore(first.pk)
+    assert found("night") == [first.pk]
 
 
 def test_unchanged_passages_are_not_embedded_again(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +220,100 @@ def test_trash_undo_and_erasure_take_every_version(collection: Collection) -> No
     trash.trash([first.pk], 1)
     assert erasing.erase([second.pk], trashed_at__isnull=False).documents == 1
     assert set(Document.objects.values_list("pk", flat=True)) == {other.pk, again.pk}
+
+
+@pytest.mark.parametrize("level", Protection.values)
+def test_at_every_level_the_new_version_is_found_and_the_old_one_is_not(
+    collection: Collection, level: str, settings: LazySettings
+) -> None:
+    settings.DEFAULT_PROTECTION = level
+    parts = [b"# Part\n\n" + b" ".join([sentence] * 15) for sentence in (SHIPS, APPLES, TRAINS)]
+    first = ready(add(collection, b"\n\n".join(parts[:2]), "report.md"))
+    assert live().protection == level
+    second = ready(add(collection, b"\n\n".join([parts[0], parts[2]]), "report.md"))
+    old, new = ({chunk.text for chunk in Chunk.objects.filter(document_id=each.pk)} for each in (first, second))
+    assert old & new, "some did not change"
+    for question in ("ships in the harbour", "the night train leaves", "apples and pears"):
+        for mode in (Mode.HYBRID, Mode.MEANING):
+            hits = querying.search(question, collections=sources().everything(), mode=mode).hits
+            assert {hit.document_id for hit in hits} == {second.pk}, (question, mode)
+    versions.restore(first.pk)
+    assert set(found("apples and pears")) == {first.pk}
+
+
+def test_what_is_exported_is_imported_again_without_a_double(collection: Collection, tmp_path: Path) -> None:
+    first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+    add(collection, TRAINS, "trains.txt", reference="railway/trains.txt")
+
+    def again() -> Import:
+        with ZipFile(BytesIO(b"".join(exporting.archive()))) as archive:
+            archive.extractall(tmp_path)
+        return import_folder(tmp_path / "files" / "Reports", "Reports")
+
+    done = again()
+    assert (done.documents, done.already) == ([], 2)
+    older = tmp_path / "older" / "Reports" / "report (version 1).txt"
+    assert older.read_bytes() == SHIPS, "and nothing is lost"
+    versions.restore(first.pk)
+    done = again()
+    assert (done.documents, done.already) == ([], 2), "what is in use is here, though it is not the newest"
+    (tmp_path / "files" / "Reports" / "report.txt").write_bytes(APPLES)
+    assert import_folder(tmp_path / "files" / "Reports", "Reports").documents == [], "the newest is here too"
+    versions.restore(second.pk)
+    (tmp_path / "files" / "Reports" / "report.txt").write_bytes(SHIPS)
+    (third,) = import_folder(tmp_path / "files" / "Reports", "Reports").documents
+    assert Document.objects.get(pk=third).version == 3, "what went out of use comes anew"
+
+
+def test_judgments_mean_the_version_in_use_by_every_name(collection: Collection) -> None:
+    first = ready(add(collection, SHIPS))
+    second, other = ready(add(collection, APPLES)), ready(add(collection, TRAINS, "other.txt"))
+    third = ready(add(collection, APPLES + TRAINS))
+    for current in (third, first, second):
+        if not Document.objects.get(pk=current.pk).is_current:
+            versions.restore(current.pk)
+        named = sources().references(sources().everything())
+        assert {named[name] for name in ("report.txt", "report", *map(str, (first.pk, second.pk, third.pk)))} == {current.pk}
+        assert named[str(other.pk)] == other.pk
+
+
+def test_screens_say_which_version_is_meant_and_that_all_go(
+    workspace_a: Any, client_editor: Client, client_owner: Client, address: Callable[[str], str], model_dir: Any
+) -> None:
+    with workspace(workspace_a):
+        collection = collection_named("Reports")
+        first = ready(add(collection, SHIPS))
+    shared = client_editor.post(address("s/"), {"q": "what is in the harbour", "collection": ""})["Location"]
+    assert str(first.pk) in client_owner.get(shared).content.decode()
+    with workspace(workspace_a):
+        second = ready(add(collection, APPLES))
+    answer = client_owner.get(shared).content.decode()
+    assert str(second.pk) in answer
+    assert str(first.pk) not in answer
+    page = client_owner.get(address(f"documents/{first.pk}/")).content.decode()
+    assert "Version 1 of 2, not in use" in page
+    assert address(f"documents/{second.pk}/") in page
+
+    def act(do: str) -> str:
+        asked = {"document": [str(first.pk)], "do": do}
+        return client_editor.post(address("documents/act/"), asked, follow=True).content.decode()
+
+    assert "Nothing changed. None of these failed" in act("retry")
+    assert "Of none of these pages are missing" in act("read-again")
+    assert "None of these is in progress" in act("cancel")
+    with workspace(workspace_a):
+        assert found("apples") == [second.pk]
+    client_editor.post(address(f"documents/{first.pk}/delete/"))
+    undo = client_editor.get(address("documents/")).content.decode()
+    assert "“report” is in the trash, with all 2 versions." in undo
+    erase = client_editor.get(address(f"documents/{second.pk}/erase/")).content.decode()
+    assert "all 2 versions: their files (116 bytes)" in erase
+    emptied = client_editor.get(address("documents/trash/empty/")).content.decode()
+    assert "Erase 1 document" in emptied
+    assert "with every version: 2 files" in emptied
+    client_editor.post(address(f"documents/{first.pk}/restore/"))
+    assert "is back, as it was, with all 2 versions" in client_editor.get(address("documents/")).content.decode()
+    assert "1 document moved to the trash." in act("trash")
 
 
 def test_the_names_of_rows_that_have_no_digest_are_known(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:

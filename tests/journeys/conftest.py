@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.journeys.browsing import PATIENCE, NewContext, Witness
+from tests.journeys.browsing import PATIENCE, NewContext, Witness, sign_in
 from tests.journeys.place import Place
 from tests.running import Running
 
@@ -102,6 +102,16 @@ def witness(context: BrowserContext) -> Iterator[Witness]:
     witness = Witness(context)
     yield witness
     witness.agree()
+
+
+@pytest.fixture
+def page(context: BrowserContext, witness: Witness, place: Place) -> Iterator[Page]:
+    """The owner of the module's `place` is signed in; the page is looked at once more at the end."""
+    page = context.new_page()
+    sign_in(page, place)
+    yield page
+    witness.look(page)
+    page.close()
 
 
 @pytest.hookimpl(wrapper=True)

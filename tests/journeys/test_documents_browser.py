@@ -2,13 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.journeys.browsing import PATIENCE, Witness, go_to, sign_in
+from tests.journeys.browsing import PATIENCE, Witness, go_to
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
 
@@ -28,15 +27,6 @@ FILES = 53  # two pages of the list
 @pytest.fixture
 def place(make_place: MakePlace) -> Place:
     return make_place("Plenty")
-
-
-@pytest.fixture
-def page(context: BrowserContext, witness: Witness, place: Place) -> Iterator[Page]:
-    page = context.new_page()
-    sign_in(page, place)
-    yield page
-    witness.look(page)
-    page.close()
 
 
 def test_a_queue_is_paused_trimmed_resumed_and_its_failures_retried(page: Page, place: Place) -> None:

@@ -74,6 +74,20 @@ def test_there_and_back_nothing_is_lost_or_doubled(handbook: dict[str, Document]
     assert IndexEntry.objects.filter(index=live).count() == Chunk.objects.count() == len(handbook)
 
 
+def test_what_is_not_found_comes_in_once_it_is(handbook: dict[str, Document]):
+    """A version that is not in use, or a document in the trash."""
+    away = handbook["Printer"]
+    before = hits("paper jam")
+    with transaction.atomic():
+        indexing.withdraw([away.id])
+    changed = change("cloaked", m=24)
+    assert (changed.state, changed.done, changed.total) == (State.LIVE, len(handbook) - 1, len(handbook) - 1)
+    assert not IndexEntry.objects.filter(document_id=away.id).exists()
+    publish(away)
+    assert hits("paper jam") == before
+    assert IndexEntry.objects.filter(document_id=away.id).count() == 2, "in the live one and the one that is kept"
+
+
 def test_what_is_less_protected_is_not_kept(handbook: dict[str, Document]):
     change("open")
     assert states() == {1: State.RETIRED, 2: State.LIVE}, "beside open vectors a disguise gives itself away"

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.conf import LazySettings
 from django.db import connection, transaction
 
 from search.models import MemberSearches
+from tenants import beside as module
 from tenants.acting import Actor, acting, actor
 from tenants.beside import PLACES, beside
 from tenants.context import current_tenant, workspace
@@ -39,6 +41,19 @@ def test_another_thread_does_it_in_the_same_workspace_as_the_same_person(workspa
     assert other[0] is not own[0]
     assert other[1:] == own[1:]
     assert workspace_a.schema_name in own[2]
+
+
+def test_without_a_thread_this_one_does_it(done: list[Any], monkeypatch: pytest.MonkeyPatch):
+    ended = ThreadPoolExecutor(1)
+    ended.shutdown()
+    monkeypatch.setattr(module, "_threads", ended)
+    for _ in range(PLACES + 1):  # each gives its place back
+        with beside(lambda: note(done)):
+            pass
+    assert {thread for thread, *_ in done} == {threading.current_thread()}
+    assert len(done) == PLACES + 1
+    assert module._places.acquire(blocking=False)
+    module._places.release()
 
 
 def test_the_next_one_is_in_its_own_workspace(workspace_a: Any, workspace_b: Any, done: list[Any]):

@@ -230,6 +230,17 @@ def test_a_reader_searches_opens_and_downloads(book: Document, reader: Client, v
         assert viewer.email not in str(entry)
 
 
+def test_a_link_to_what_was_superseded_leads_to_what_is_in_use(book: Document, reader: Client, workspace_b: Tenant) -> None:
+    with workspace(workspace_b):
+        newer = DocumentFactory(collection=book.collection, series=book.pk, version=2, state=Document.State.READY)
+        Document.objects.filter(pk=book.pk).update(is_current=False)
+    page = reader.get(f"/w/beta/documents/{book.pk}/").content.decode()
+    assert "This version is not in use" in page
+    assert f'href="/w/beta/documents/{newer.pk}/"' in page
+    assert "Version 1" not in page
+    assert "not in use" not in reader.get(f"/w/beta/documents/{newer.pk}/").content.decode()
+
+
 def test_a_download_is_the_file(library: Library, reader: Client, workspace_b: Tenant) -> None:
     with workspace(workspace_b):
         document = DocumentFactory(content=b"Two crowns.", state=Document.State.READY)

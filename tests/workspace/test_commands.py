@@ -20,6 +20,7 @@ from django.test import Client
 from documents.models import Collection, Document
 from tenants.context import workspace
 from tenants.models import Membership, Tenant, User
+from tests.factories import DocumentFactory
 from workspace import doctor
 
 
@@ -321,3 +322,12 @@ def test_an_import_names_what_failed(workspace_a: Tenant, tmp_path: Path, model_
     assert answer["states"] == {"failed": 1, "ready": 1}
     assert [(each["name"], each["reason"]) for each in answer["failed"]] == [("broken.pdf", "damaged")]
     assert "failed: broken.pdf: " in words("import_documents", str(tmp_path), "--workspace", "alpha", "--collection", "Mixed")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_read_again_queues_what_has_pages_missing(workspace_a: Tenant) -> None:
+    with workspace(workspace_a):
+        unread, whole = (DocumentFactory(state=Document.State.READY, pages=2, pages_unread=number) for number in (1, 0))
+    assert run("read_again", "--workspace", "alpha") == {"workspace": "alpha", "queued": 1}
+    with workspace(workspace_a):
+        assert dict(Document.objects.values_list("pk", "state")) == {unread.pk: "queued", whole.pk: "ready"}

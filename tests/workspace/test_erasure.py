@@ -18,6 +18,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from documents import storage
+from documents.models import Arrival, Collection
 from tenants import erasures, lifecycle, proofs, provisioning, receipts, witness
 from tenants.context import workspace
 from tenants.errors import Refused
@@ -148,12 +149,15 @@ def test_interrupted_anywhere_it_goes_on_by_itself_with_one_receipt(doomed, monk
 
 
 def test_the_receipt_says_what_went_and_is_mailed(doomed, mail_server):
+    with workspace(doomed):
+        Arrival.objects.create(collection=Collection.objects.get(), created_by_id=1, about={}, size=1)
     erased = erasure.erase(doomed)
     body = proofs.check_receipt(erased.receipt, receipts.signing_key()["public_key"])
     assert body["workspace"] == {"id": str(doomed.pk), "name": "Doomed"}
     counts = body["counts"]
     assert (counts["files"], counts["jobs"], counts["cache entries"] > 0, counts["members"]) == (1, 1, True, 1)
     assert counts["tables"] == erased.tables
+    assert counts["unfinished uploads"] == 1
     assert set(body["verified"].values()) == {0}
     assert [key["version"] for key in body["keys"]] == [1]
     assert any("Copies of the keystore" in sentence for sentence in body["cannot_reach"])

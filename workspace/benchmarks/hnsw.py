@@ -91,8 +91,7 @@ def _ask(
 
     def ask(question: Matrix) -> Any:
         if level == Protection.OPEN:
-            near, _ = candidates.fetch(live, index, question, amount)
-            return candidates.cosines(live, question, near, np.arange(len(near.rows)))
+            return candidates.fetch(live, index, question, amount)
         return _nearest(live, index, question, collections)
 
     def ask_rival(question: Matrix) -> list[int]:

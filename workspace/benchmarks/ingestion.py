@@ -134,7 +134,8 @@ def _late(tenant: Tenant) -> tuple[int, float]:
     with workspace(tenant):
         document = _receive("late.txt", b"It came late.")
     while document.is_unfinished:
-        _work(1)
+        if not _work(1):
+            raise Refused("The late document is unfinished and nothing is queued. Look at what the log says of it.")
         jobs += 1
         with workspace(tenant):
             document.refresh_from_db()

@@ -3,6 +3,7 @@
 Against the least that the same batch can cost: reading each file in the sandbox and embedding what was read.
 """
 
+import os
 import secrets
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from django.db.models import F, Max, Min, QuerySet, Sum
 
 from documents import storage
 from documents.extraction.sandbox import Sandbox
-from documents.ingestion import chunker
+from documents.ingestion import HEADED, chunker
 from documents.models import Document, Stage
 from documents.reasons import Unreadable
 from documents.receiving import collection_named, receive
@@ -42,6 +43,7 @@ SIDES = {
 FILES = 1000
 LOOK_SECONDS = 0.05  # at the memory of readers, which live for milliseconds
 LOOKS_BETWEEN_COUNTS = 40
+LOG_SHOWN = 2000  # bytes
 STUCK_SECONDS = 600.0  # without any document ending: longer than the limits of a reader
 
 
@@ -53,8 +55,8 @@ def run(say: Callable[[str], None], *, count: int = FILES) -> Comparison:
     with workspace(tenant):
         kinds = {_queued(file): kind for kind, file in batch}
         say(f"{len(kinds)} files are queued.")
-        with _worker() as worker:
-            seconds, peaks = _until_ended(Document.objects.filter(pk__in=kinds), worker, say)
+        with tempfile.TemporaryFile() as log, _worker(log) as worker:
+            seconds, peaks = _until_ended(Document.objects.filter(pk__in=kinds), worker, log, say)
             alive = worker.poll() is None
         figures = {**peaks, **_what_became(kinds), "time_share": _time_share(seconds)}
     say(f"{len(kinds) / seconds:.2f} files/s: {figures}")
@@ -71,24 +73,28 @@ def _queued(file: File) -> UUID:
 
 
 @contextmanager
-def _worker() -> Iterator[subprocess.Popen[bytes]]:
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [sys.executable, str(CHECKOUT / "manage.py"), "worker"],
-            cwd=CHECKOUT,
-            stdout=log,
-            stderr=log,
-            preexec_fn=prepare_child(None, signal.SIGTERM),
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
+def _worker(log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, str(CHECKOUT / "manage.py"), "worker"],
+        cwd=CHECKOUT,
+        stdout=log,
+        stderr=log,
+        preexec_fn=prepare_child(None, signal.SIGTERM),
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _end_of(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_SHOWN))
+    return log.read().decode(errors="replace")
 
 
 def _until_ended(
-    documents: QuerySet[Document], worker: subprocess.Popen[bytes], say: Callable[[str], None]
+    documents: QuerySet[Document], worker: subprocess.Popen[bytes], log: IO[bytes], say: Callable[[str], None]
 ) -> tuple[float, dict[str, int]]:
     """Seconds from the first that was begun to the last that ended, and the most memory that worker and readers held."""
     count = documents.count()
@@ -103,7 +109,8 @@ def _until_ended(
                 say(f"{now} of {count} have ended.")
             ended, moved = now, time.monotonic()
         if worker.poll() is not None:
-            raise Refused(f"The worker ended with code {worker.returncode}, when {ended} of {count} documents had ended.")
+            said = f"The worker ended with code {worker.returncode}, when {ended} of {count} documents had ended."
+            raise Refused(f"{said} The last it said:\n{_end_of(log)}")
         if time.monotonic() - moved > STUCK_SECONDS:
             raise Refused(f"{count - ended} of {count} documents do not end.")
         time.sleep(LOOK_SECONDS)
@@ -141,7 +148,8 @@ def _bare(batch: list[File]) -> tuple[float, int]:
         for name, content in batch:
             with suppress(Unreadable):
                 read = sandbox.extract([content], name.rpartition(".")[2])
-                texts = [piece.text for page in read.pages for piece in cutter.pieces(page.text)]
+                headed = read.format in HEADED
+                texts = [piece.text for page in read.pages for piece in cutter.pieces(page.text, markdown=headed)]
                 if texts:
                     model.embed(texts)
         return time.perf_counter() - began, sandbox.peak_kib

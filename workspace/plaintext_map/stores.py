@@ -134,7 +134,7 @@ def memory() -> Iterator[Store]:
     limit, _ = resource.getrlimit(resource.RLIMIT_CORE)
     yield Store(
         "memory", "memory", "Memory of the web server and the worker", Kind.CLEAR,
-        "Keys and decrypted words for up to 15 minutes after use; texts and questions while they are worked on.",
+        "Keys, decrypted words and vectors for up to 15 minutes after use; texts and questions while they are worked on.",
         "Whoever controls these processes, or is root there, reads every workspace.",
         unseen="a program cannot prove what is not in its memory",
     )  # fmt: skip
