@@ -208,7 +208,7 @@ def test_what_is_taken_out_before_its_turn_comes_is_not_erased(
 
     monkeypatch.setattr(receipts, "key_fingerprints", meanwhile)
     page = client_editor.post(address("documents/trash/empty/"), follow=True).content.decode()
-    assert "1 file erased." in page
+    assert "1 document erased." in page
     page = client_editor.post(address(f"documents/{kept.id}/erase/"), follow=True)
     assert page.status_code == 404
     with workspace(workspace_a):
