@@ -52,7 +52,7 @@ def documents(request: WorkspaceRequest) -> HttpResponse:
         with_fields = access.visible_collections(request.membership).filter(fields__isnull=False)
         ids = set(with_fields.order_by().values_list("id", flat=True))
         shown["with_fields"] = [(pk, name) for pk, name in collections.items() if pk in ids]
-        shown["trashed_total"] = access.visible_trash(request.membership).count()
+        shown["trashed_total"] = access.visible_trash(request.membership).filter(is_current=True).count()
     return render(request, "documents/documents.html", shown)
 
 
