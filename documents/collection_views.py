@@ -103,7 +103,7 @@ def collection_delete(request: WorkspaceRequest, collection_id: UUID) -> HttpRes
             messages.error(request, str(refused))
             return redirect("collections")
         return show_receipt(
-            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'file')}."
+            request, erased, f"Collection “{collection.name}” is erased, with {counted(erased.documents, 'document')}."
         )
     shown = {
         "collection": collection,

@@ -39,7 +39,8 @@ def with_versions(document: Document) -> str:
 
 def listed(documents: QuerySet[Document]) -> QuerySet[Document]:
     """Of each series the current one, and the newest while it is worked on or when that went wrong."""
-    newer = Document.objects.filter(series=Coalesce(OuterRef("series"), OuterRef("pk")), version__gt=OuterRef("version"))
+    there = Document.objects.filter(trashed_at=None)
+    newer = there.filter(series=Coalesce(OuterRef("series"), OuterRef("pk")), version__gt=OuterRef("version"))
     unready = Q(is_current=False) & ~Q(state=State.READY) & ~Exists(newer)
     return documents.filter(Q(is_current=True) | unready)
 
@@ -55,17 +56,21 @@ def once(trashed: QuerySet[Document]) -> QuerySet[Document]:
 def meant(named: Container[UUID], versions: Iterable[Document]) -> list[Document]:
     """Of all versions of some documents those that whoever throws these away means: every one of a document.
 
-    By a version that never was in use only that itself, and the like before it, which lists do not show: another one serves.
+    By a version that never was in use only that itself, and those before it that ended no better, which lists do not show.
     """
     rows = list(versions)
-    whole: set[UUID] = set()
+    whole = {of(row) for row in rows if row.pk in named and not row.was_never_in_use}
     alone: defaultdict[UUID, int] = defaultdict(int)
     for row in rows:
-        if row.pk in named and row.was_never_in_use:
+        if row.pk in named:
             alone[of(row)] = max(alone[of(row)], row.version)
-        elif row.pk in named:
-            whole.add(of(row))
-    return [row for row in rows if of(row) in whole or (row.was_never_in_use and row.version <= alone[of(row)])]
+    return [
+        row
+        for row in rows
+        if of(row) in whole
+        or row.pk in named
+        or (row.was_never_in_use and not row.is_unfinished and row.version < alone[of(row)])
+    ]
 
 
 def of(document: Document) -> UUID:

@@ -107,7 +107,7 @@ def _erase(request: WorkspaceRequest, ids: list[UUID], done: str = "") -> HttpRe
     if not erased.documents:
         messages.error(request, "Nothing was erased: it is not in the trash any more.")
         return redirect("trash")
-    return show_receipt(request, erased, done or f"{counted(erased.documents, 'file')} erased.")
+    return show_receipt(request, erased, done or f"{counted(erased.documents, 'document')} erased.")
 
 
 def show_receipt(request: WorkspaceRequest, erased: erasing.Erased, done: str) -> HttpResponse:

@@ -200,6 +200,12 @@ def compare(old: Document, new: Document, most: int = DIFF_CHARACTERS) -> Compar
         return Comparison([], why_not=said)
     kinds = {"+": "added", "-": "removed", " ": "same", "@": "gap"}
     unified = islice(difflib.unified_diff(before, after, lineterm="", n=3), 2, None)  # without the two lines of file names
-    lines = [Line(kinds[line[0]], line if line[0] == "@" else line[1:]) for line in unified]
+    lines = [Line(kinds[line[0]], _place(line) if line[0] == "@" else line[1:]) for line in unified]
     added, removed = (sum(line.kind == kind for line in lines) for kind in ("added", "removed"))
     return Comparison(lines[:SHOWN_LINES], added, removed, len(lines) > SHOWN_LINES)
+
+
+def _place(heading: str) -> str:
+    """Of a stretch, in the newer text, from "@@ -1,3 +1,4 @@"."""
+    first = heading.split()[2].partition(",")[0]
+    return f"From line {int(first):,}"

@@ -66,7 +66,7 @@ def test_delete_with_its_documents(
     path = address(f"collections/{going.id}/delete/")
     assert "everything in it: 3 documents" in client_owner.get(path).content.decode()
     answer = client_owner.post(path, follow=True)
-    assert "with 3 files" in answer.content.decode()
+    assert "with 3 documents" in answer.content.decode()
     assert answer.redirect_chain[-1][0].startswith(address("receipts/"))
     with workspace(workspace_a):
         assert list(Document.objects.values_list("id", flat=True)) == [kept.id]

@@ -306,6 +306,7 @@ def test_screens_say_which_version_is_meant_and_that_all_go(
     client_editor.post(address(f"documents/{first.pk}/delete/"))
     undo = client_editor.get(address("documents/")).content.decode()
     assert "“report” is in the trash, with all 2 versions." in undo
+    assert "Trash (1)" in undo
     erase = client_editor.get(address(f"documents/{second.pk}/erase/")).content.decode()
     assert "all 2 versions: their files (116 bytes)" in erase
     emptied = client_editor.get(address("documents/trash/empty/")).content.decode()
@@ -369,6 +370,7 @@ def test_what_differs_is_shown(collection: Collection) -> None:
         ("added", "A <changed> line."),
     ]
     assert (compared.added, compared.removed, compared.why_not) == (1, 1, "")
+    assert compared.lines[0] == versions.Line("gap", "From line 1")
     assert "too large" in versions.compare(first, second, most=10).why_not
 
 
