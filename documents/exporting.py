@@ -1,6 +1,7 @@
 """Everything a workspace's members put in, as it was: one ZIP, written piece by piece while it is read.
 
     files/COLLECTION/PATH        each file, under the path it was imported from, or its name
+    archives/COLLECTION/PATH     ZIP files that were opened: what came out of them is under files
     older/COLLECTION/PATH        versions that are not in use, with "(version 1)" in their names
     metadata/COLLECTION.csv      values in the fields of the collection, as `import_documents --metadata` reads them
     judgments/NAME.csv           as the evaluation page reads them (docs/judgments.md)
@@ -33,6 +34,7 @@ from tenants.ciphers import Tampered
 from tenants.spreadsheets import as_csv, line
 
 COLUMNS = ("collection", "path", "title", "reference", "bytes", "state", "added (UTC)")
+_OTHERS = ("older", "archives")
 _PIECE_BYTES = 1 << 18
 _BATCH = 200  # documents read at a time
 _UNFIT = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
@@ -90,16 +92,19 @@ def archive() -> Iterator[bytes]:
     with ZipFile(out, "w", zipfile.ZIP_STORED, strict_timestamps=False) as made:
         for collection in every_collection():
             folder = paths.free("files", _part(collection.name))
-            older = str(PurePosixPath("older", PurePosixPath(folder).relative_to("files")))
+            older, archives = (str(PurePosixPath(other, PurePosixPath(folder).relative_to("files"))) for other in _OTHERS)
             names = {field.pk: field.name for field in fields_of(collection)}
             rows = [[FILE_COLUMN, *names.values()]]
             for document in _documents(collection):
-                path = paths.free(folder, _place(document)) if document.is_current else paths.free(older, _older(document))
+                if not document.is_current:
+                    path = paths.free(older, _older(document))
+                else:
+                    path = paths.free(archives if _is_opened(document) else folder, _place(document))
                 if not (yield from _file(made, out, document, path)):
                     missing.append(path)
                 known.append(line(_known(collection, document, path)))
                 if (
-                    document.is_current
+                    path.startswith(f"{folder}/")
                     and path in made.NameToInfo
                     and (values := {value.field_id: value.value for value in document.values.all()})
                 ):
@@ -149,6 +154,11 @@ def _known(collection: Collection, document: Document, path: str) -> tuple[str, 
     added = document.created_at.astimezone(UTC).isoformat(sep=" ", timespec="seconds")
     about = (document.title, document.reference, str(document.size), document.state)
     return collection.name, path, *about, added.removesuffix("+00:00")
+
+
+def _is_opened(document: Document) -> bool:
+    """An archive whose files are documents: imported beside them it would bring back those that were deleted or replaced."""
+    return document.is_archive and document.state == Document.State.READY
 
 
 def _place(document: Document) -> str:

@@ -40,6 +40,7 @@ class FilterForm(forms.Form):
     collection = forms.ChoiceField(required=False)
     state = forms.ChoiceField(required=False, choices=STATES)
     reason = forms.ChoiceField(required=False, choices=[(reason.value, "") for reason in Reason])  # led to, not chosen
+    archive = forms.UUIDField(required=False)  # so, too: the document that they came out of
 
     def __init__(self, *args: Any, collections: dict[UUID, str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,6 +62,8 @@ class FilterForm(forms.Form):
             found["state__in"] = Document.UNFINISHED if state == IN_PROGRESS else [state]
         if reason := self.cleaned_data.get("reason"):
             found["reason"] = reason
+        if archive := self.cleaned_data.get("archive"):
+            found["archive"] = archive
         return found
 
 

@@ -107,7 +107,7 @@ def import_folder(
         except OSError as error:
             done.refused.append(_unreadable(reference, error))
             continue
-        with _kept(stored):
+        with kept(stored):
             document = receive(
                 stored,
                 safe_name(file.name),
@@ -149,7 +149,7 @@ def import_texts(
         taken.add(item.reference)
         stored = storage.store(uuid4(), [_body(item)])
         title = item.title.strip() or item.reference
-        with _kept(stored):
+        with kept(stored):
             document = receive(
                 stored,
                 safe_name(f"{item.reference}.txt"),
@@ -211,7 +211,7 @@ def _refuse_without_room(sizes: Iterable[int]) -> None:
 
 
 @contextmanager
-def _kept(stored: StoredFile) -> Iterator[None]:
+def kept(stored: StoredFile) -> Iterator[None]:
     """Around what writes the file's row: no row, no file, whatever kept the row from being written."""
     try:
         yield

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from uuid import UUID
 
@@ -18,8 +19,9 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from redis.exceptions import RedisError
 
-from documents import ledger, queueing, storage, versions
+from documents import ledger, queueing, storage, unpacking, versions
 from documents.chunking import Chunker
+from documents.extraction.members import ZIP
 from documents.extraction.pages import Extraction
 from documents.extraction.progress import Told
 from documents.extraction.sandbox import LARGEST_BYTES, Sandbox, SandboxUnavailable
@@ -66,6 +68,9 @@ def ingest(document_id: UUID) -> bool:
             ledger.finish(document_id)
         except ledger.Stopped:
             pass
+        except unpacking.TurnIsOver:
+            with suppress(ledger.Stopped):
+                ledger.put_back(document_id)
         except Unreadable as unreadable:
             logger.info("document %s: %s %s", document_id, unreadable.reason.value, unreadable.detail)
             ledger.fail(document_id, unreadable.reason, format_name=unreadable.format)
@@ -100,7 +105,8 @@ def _extract(document: Document) -> Extraction:
     extension = document.file_name.rpartition(".")[2] if "." in document.file_name else ""
     try:
         stored = storage.read(document.id, document.stored_name)
-        return sandbox().extract(stored, extension, progress=_noted_now_and_then(document.id))
+        extraction = sandbox().extract(stored, extension, progress=_noted_now_and_then(document.id))
+        return unpacking.unpack(document, sandbox()) if extraction.format == ZIP else extraction
     except (storage.FileMissing, Tampered) as error:
         raise Unreadable(Reason.UNREADABLE, type(error).__name__) from None
     except SandboxUnavailable as error:

@@ -76,12 +76,33 @@ def begin(document_id: UUID) -> Document | None:
     return document
 
 
-def reading(document_id: UUID, *, done: int, total: int) -> None:
-    """How many pages are read so far, for whoever looks on. Raises Stopped."""
+def reading(document_id: UUID, *, done: int, total: int, kept: bool = False) -> None:
+    """How many pages, or files of an archive, are read so far, for whoever looks on. Raises Stopped.
+
+    `kept`: something of it outlives this run, so the next one is further than this one was.
+    """
     _still_open()
+    progress = {"attempts": 1, "retries": 0} if kept else {}
     unfinished = Document.objects.filter(pk=document_id, state=State.EXTRACTING)
-    if not unfinished.update(pages_read=done, pages_total=total):
+    if not unfinished.update(pages_read=done, pages_total=total, **progress):
         raise Stopped
+
+
+@transaction.atomic
+def put_back(document_id: UUID) -> None:
+    """Let others go first: what was done of it is kept, and the rest is done in another turn. Raises Stopped."""
+    document = _working(document_id, State.EXTRACTING)
+    _close([document_id], Stage.Outcome.DONE)
+    document.attempts, document.retries = 0, 0
+    _enter(document, State.QUEUED, "attempts", "retries")
+
+
+@transaction.atomic
+def found(document_id: UUID, format_name: str) -> None:
+    """What the file is, before all of it is read. Raises Stopped."""
+    document = _working(document_id, State.EXTRACTING)
+    document.format = format_name
+    document.save(update_fields=["format"])
 
 
 @transaction.atomic

@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils import timezone
 
+from documents.extraction.members import ZIP
 from documents.extraction.pages import Origin
 from documents.reasons import RETRYABLE, SENTENCES, WAITS, Reason
 from tenants.fields import EncryptedJSONField, EncryptedTextField
@@ -154,6 +155,7 @@ class Document(models.Model):
     is_current = models.BooleanField(default=True, db_default=True)  # of its series, the one lists, counts and search show
     content_digest = models.BinaryField(max_length=32, null=True)  # keyed; null where an earlier version stored the file
     name_digest = models.BinaryField(max_length=32, null=True)  # keyed, of its collection and its reference or file name
+    archive = models.UUIDField(null=True)  # the document it came out of (documents.unpacking), which may be gone
 
     class Meta:
         ordering: ClassVar[list[str]] = ["-created_at", "id"]
@@ -169,6 +171,7 @@ class Document(models.Model):
             models.Index(fields=["series"], condition=models.Q(series__isnull=False), name="document_series"),
             models.Index(fields=["content_digest"], name="document_same_bytes"),
             models.Index(fields=["collection", "name_digest"], name="document_same_name"),
+            models.Index(fields=["archive"], condition=models.Q(archive__isnull=False), name="document_archive"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
@@ -224,6 +227,11 @@ class Document(models.Model):
     def is_locked(self) -> bool:
         """A PDF that can be read with its password (documents.unlocking)."""
         return self.reason == Reason.ENCRYPTED and self.format == "pdf"
+
+    @property
+    def is_archive(self) -> bool:
+        """Whose files are documents of their own."""
+        return self.format == ZIP
 
     @property
     def what_happened(self) -> str:

@@ -4,7 +4,8 @@ from enum import StrEnum
 
 READABLE = (
     "PDF, Word (.docx, .doc), PowerPoint (.pptx, .ppt), Excel (.xlsx, .xls), OpenDocument (.odt, .odp, .ods), HTML, Markdown, "
-    "plain text, CSV, EPUB, e-mail (.eml, .msg), RTF, and pictures of text (PNG, JPEG, TIFF, WebP, BMP, GIF)"
+    "plain text, CSV, EPUB, e-mail (.eml, .msg), RTF, pictures of text (PNG, JPEG, TIFF, WebP, BMP, GIF), and ZIP archives of "
+    "these"
 )
 
 
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     OUTAGE = "outage"
     NO_MODEL = "no_model"
     INTERNAL = "internal"
+    NO_ROOM = "no_room"
 
 
 # What happened, then what to do; both are shown to the person who uploaded the file.
@@ -57,7 +59,8 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         f"Save it as one of these, then upload it again: {READABLE}.",
     ),
     Reason.TOO_LARGE: (
-        "The file holds more than one document may: 500 MB as a file, 200 MB unpacked, 50 MB in one part or 64 MB of text.",
+        "The file holds more than one document may: 500 MB as a file, 200 MB unpacked (2 GB of a ZIP), 50 MB in one part, or "
+        "64 MB of text.",
         "Split it into smaller files, then upload those.",
     ),
     Reason.TOO_COMPLEX: (
@@ -96,6 +99,11 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
         "The embedding model that this workspace is searched by is not installed on this server.",
         "Tell your administrator; retry when it is installed again. The file is kept.",
     ),
+    Reason.NO_ROOM: (
+        "This workspace has no room for all files of the archive.",
+        "Those that fitted were kept. Delete documents you no longer need, or ask the administrator of this installation for "
+        "more room, then retry: it goes on with the others.",
+    ),
     Reason.INTERNAL: (
         "Cloister made a mistake while working on this document.",
         "Retry; if it happens again, give your administrator the reference number.",
@@ -105,7 +113,7 @@ SENTENCES: dict[Reason, tuple[str, str]] = {
 # Worth a second try with the same bytes; for the others only a different file helps.
 RETRYABLE = frozenset({
     Reason.NO_OCR, Reason.TIMEOUT, Reason.MEMORY, Reason.CRASHED, Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE,
-    Reason.NO_MODEL, Reason.INTERNAL,
+    Reason.NO_MODEL, Reason.INTERNAL, Reason.NO_ROOM,
 })  # fmt: skip
 # What passes by itself, since it is not about the file: Cloister tries again, after so many seconds each time.
 HEALS = frozenset({Reason.INTERRUPTED, Reason.NO_SANDBOX, Reason.OUTAGE})

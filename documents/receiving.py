@@ -9,7 +9,7 @@ from uuid import UUID
 from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 
-from documents import access, fields, jobs, queueing, quotas, versions
+from documents import access, dispatch, fields, queueing, quotas, versions
 from documents.models import Collection, CollectionMember, Document, Value
 from documents.storage import FileMissing, StoredFile, content_digest, read
 from tenants.audit.events import Event
@@ -33,11 +33,13 @@ def receive(
     reference: str = "",
     values: Mapping[UUID, str] | None = None,
     unless_among: QuerySet[Document] | None = None,
+    archive: UUID | None = None,
 ) -> Document:
     """Write the row of a stored file and queue the work on it. `values`: its metadata by field, as documents.fields reads it.
 
     What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
-    one in use where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes.
+    one in use where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes. `archive`: the
+    document that the file came out of.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
@@ -61,6 +63,7 @@ def receive(
                 created_by_id=created_by_id,
                 content_digest=stored.content_digest,
                 name_digest=versions.name_digest(collection.pk, reference or file_name),
+                archive=archive,
             )
             if unless_among is not None and stored.content_digest is not None:
                 there_is = versions.same_bytes(stored.content_digest, unless_among)
@@ -81,7 +84,7 @@ def receive(
                 quotas.reserve(stored.size)  # last: whoever deletes locks the collection first and the usage last, too
                 record(Event.UPLOADED, document=str(document.id), bytes=stored.size)
             transaction.on_commit(partial(queueing.began, [document.id], document.created_at))
-            transaction.on_commit(jobs.queue_unfinished)
+            transaction.on_commit(dispatch.queue_unfinished)
     except IntegrityError:
         if Collection.objects.filter(pk=collection.pk).exists():
             raise

@@ -20,7 +20,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET, require_POST, require_safe
 from django_htmx.http import HTMX_STOP_POLLING
 
-from documents import access, erasing, jobs, pictures, queueing, ranges, series, storage, trash, upload_views
+from documents import access, dispatch, erasing, jobs, pictures, queueing, ranges, series, storage, trash, upload_views
 from documents.access import visible_documents
 from documents.describing import described
 from documents.forms import FilterForm, UploadForm
@@ -178,7 +178,7 @@ def queue_pause(request: WorkspaceRequest) -> HttpResponse:
 @requires("upload")
 def queue_resume(request: WorkspaceRequest) -> HttpResponse:
     queueing.resume()
-    jobs.queue_unfinished()
+    dispatch.queue_unfinished()
     return redirect(f"{reverse('documents')}?{_known_query(request.POST.get('query', ''))}")
 
 
@@ -196,8 +196,9 @@ def document(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
         person = Person.objects.filter(pk=shown.created_by_id).first() if shown.created_by_id else None
         stages = list(shown.stages.all())
     record(Event.OPENED, document=str(shown.pk), page=page.number if page else None)
-    about = {"document": shown, "page": page, "person": person, "metadata": described(shown), **_versions(request, shown)}
-    context = {**about, "place": _place(shown), "stages": stages, "picture": _picture_address(request, shown, page)}
+    about = {"document": shown, "page": page, "person": person, "metadata": described(shown), "stages": stages}
+    more = {"place": _place(shown), "picture": _picture_address(request, shown, page)}
+    context = {**about, **more, **_versions(request, shown), **_archive(request, shown)}
     return render(request, "documents/document.html", context)
 
 
@@ -212,6 +213,17 @@ def _versions(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
         "versions": [(each, people.get(each.created_by_id or 0)) for each in known] if len(known) > 1 else [],
         "newest": known[0],
         "current": current,
+    }
+
+
+def _archive(request: WorkspaceRequest, shown: Document) -> dict[str, object]:
+    """How many documents came out of it, and what it came out of. Readers of a library learn of neither."""
+    if request.subscription is not None:
+        return {}
+    visible = visible_documents(request.membership)
+    return {
+        "files": series.listed(visible).filter(archive=shown.pk).count() if shown.is_archive else 0,
+        "came_from": visible.filter(pk=shown.archive).first() if shown.archive else None,
     }
 
 
@@ -349,4 +361,4 @@ def _back(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
 
 def _known_query(query: str) -> str:
     given = QueryDict(query)
-    return urlencode({key: given[key] for key in ("collection", "state", "reason", "page") if given.get(key)})
+    return urlencode({key: given[key] for key in ("collection", "state", "reason", "archive", "page") if given.get(key)})

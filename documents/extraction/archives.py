@@ -17,15 +17,20 @@ MAX_TOTAL_BYTES = 200 << 20
 _ENCRYPTED_FLAG = 0x1
 
 
+def open_zip(document: bytes) -> zipfile.ZipFile:
+    """With its directory read, and nothing checked. Raises Unreadable."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(document))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise Unreadable(Reason.DAMAGED, type(error).__name__) from None
+
+
 class Archive:
     """A zip whose directory has been checked. Names are looked up without regard to case or a leading slash."""
 
     def __init__(self, document: bytes) -> None:
-        try:
-            self._zip = zipfile.ZipFile(io.BytesIO(document))
-            members = self._zip.infolist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise Unreadable(Reason.DAMAGED, type(error).__name__) from None
+        self._zip = open_zip(document)
+        members = self._zip.infolist()
         if len(members) > MAX_MEMBERS:
             raise Unreadable(Reason.TOO_COMPLEX, "members")
         if sum(member.file_size for member in members) > MAX_TOTAL_BYTES:
@@ -34,14 +39,14 @@ class Archive:
             raise Unreadable(Reason.TOO_LARGE, "member")
         if any(member.flag_bits & _ENCRYPTED_FLAG for member in members):
             raise Unreadable(Reason.ENCRYPTED, "zip")
-        self._members = {_key(member.filename): member for member in members}
+        self._members = {key(member.filename): member for member in members}
 
     @property
     def names(self) -> list[str]:
         return list(self._members)
 
     def has(self, name: str) -> bool:
-        return _key(name) in self._members
+        return key(name) in self._members
 
     @overload
     def read(self, name: str) -> bytes: ...
@@ -49,7 +54,7 @@ class Archive:
     def read(self, name: str, default: bytes) -> bytes: ...
     def read(self, name: str, default: bytes | None = None) -> bytes:
         """A member's bytes. Raises Unreadable when it is missing without a default, damaged, or larger than it said."""
-        member = self._members.get(_key(name))
+        member = self._members.get(key(name))
         if member is None:
             if default is None:
                 raise Unreadable(Reason.DAMAGED, "member")
@@ -106,5 +111,6 @@ def local_name(element: etree._Element) -> str:
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """A name as it is looked up."""
     return name.lstrip("/").lower()

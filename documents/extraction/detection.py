@@ -2,10 +2,16 @@
 
 import re
 
-from documents.extraction.archives import Archive
+from documents.extraction.archives import Archive, key, open_zip
 from documents.extraction.containers import SIGNATURE, Container
+from documents.extraction.members import ZIP
 from documents.reasons import Reason, Unreadable
 
+# What is in a zip that is no archive of files: in documents, and in programs and other things that are not read.
+_NO_FILES = frozenset({
+    "mimetype", "meta-inf/container.xml", "[content_types].xml",
+    "meta-inf/manifest.mf", "androidmanifest.xml", "index/document.iwa",
+})  # fmt: skip
 _STREAMS = {
     "WordDocument": "doc",
     "PowerPoint Document": "ppt",
@@ -78,6 +84,8 @@ def _contained(document: bytes) -> str:
 
 
 def _zipped(document: bytes) -> str:
+    if _NO_FILES.isdisjoint(map(key, open_zip(document).namelist())):
+        return ZIP
     archive = Archive(document)
     kind = archive.read("mimetype", b"").strip()
     if kind in OPEN_DOCUMENTS:

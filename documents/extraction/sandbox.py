@@ -1,4 +1,4 @@
-"""The caller's side of the sandbox: a document goes in; its text, a picture of a page, or a reason comes out.
+"""The caller's side of the sandbox: a document goes in; its text, a picture of a page, its files, or a reason comes out.
 
 Fails closed: see `REQUIRED`.
 
@@ -16,16 +16,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from documents.extraction import answers, pictures
+from documents.extraction import answers, members, pictures
+from documents.extraction.members import Member
 from documents.extraction.pages import Extraction, Origin, Page
 from documents.extraction.pictures import Picture
 from documents.extraction.progress import Told
-from documents.extraction.zygote import DRAW, PROBE, READ, RECOGNISE
+from documents.extraction.zygote import DRAW, PROBE, READ, RECOGNISE, UNPACK
 from documents.reasons import Reason, Unreadable
 
 REQUIRED = ("limits", "no_new_privs", "seccomp")  # without these nothing is parsed; the other layers are depth
@@ -39,6 +40,8 @@ START_SECONDS = 60
 DRAWING_BYTES, DRAWING_CPU, DRAWING_WALL = 512 << 20, 5, 10.0
 # A full page takes some 4 to 6 s of CPU to recognise; pages that are left when the time for all is up have failed.
 RECOGNISING_CPU, RECOGNISING_WALL, RECOGNISING_ALL = 40, 120.0, 2 * 3600.0
+# The files of an archive go where they come from no faster than whoever takes them stores them; silence is no such wait.
+UNPACKING_CPU, UNPACKING_WALL, UNPACKING_SILENCE = 120, 2 * 3600.0, 60.0
 FORMATS = "documents.extraction.formats"
 _NEARLY = 0.9  # of a limit: what the kernel says was used is counted otherwise than what it limits
 
@@ -124,6 +127,33 @@ class Sandbox:
             request = {"task": DRAW, "about": [page], **limits}
             return self._answered(source, request, pictures.MAX_BYTES, answers.unpack_picture)
 
+    def unpack(self, document: Iterable[bytes], take: Callable[[Member], object]) -> None:
+        """Give each file of an archive to `take` in the archive's order, its bytes in pieces, a few of which are in memory.
+
+        Takes the document and raises as `extract` does; what `take` raises ends it.
+        """
+        limits = {"memory": MEMORY_BYTES, "cpu": UNPACKING_CPU, "wall": UNPACKING_WALL}
+        request = {"task": UNPACK, "about": [], **limits}
+
+        def drain(read: int) -> Unreadable | None:
+            try:
+                members.Reader(lambda: _spoken(read)).each(take)
+            except members.Declined as declined:
+                return declined.why
+            except members.Cut:
+                return Unreadable(Reason.CRASHED, "answer")  # unless how it ended says otherwise
+            except answers.Malformed:
+                raise Unreadable(Reason.CRASHED, "answer") from None
+            return None
+
+        with _sealed(document) as source, self._turn:
+            self._ready()
+            unreadable, ended = self._ask(source, request, drain)
+            self._count(ended)
+        _refuse_unless_ended_well(request, ended)
+        if unreadable:
+            raise unreadable
+
     def _recognised(self, source: int, extraction: Extraction, secret: list[str], progress: Told, seconds: float) -> Extraction:
         """With the words of its pictures: a child for each, so that one which cannot be read costs no other."""
         can = bool(self.layers()["languages"])
@@ -173,28 +203,27 @@ class Sandbox:
         unpack: Callable[[bytes], Answer],
         progress: Told = lambda done, total: None,
     ) -> Answer:
+        def drain(read: int) -> bytes:
+            return _drain(read, time.monotonic() + request["wall"] + 5, most, progress)
+
         with self._turn:
             self._ready()
-            answer, ended = self._ask(source, request, most, progress)
-            self._served += 1
-            self.peak_kib = max(self.peak_kib, ended["peak_kib"])
-            if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
-                self._stop()
-        if ended["late"]:
-            raise Unreadable(Reason.TIMEOUT, "wall")
-        if ended["status"] != 0:
-            if len(answer) > most:
-                raise Unreadable(Reason.TOO_LARGE, "answer")
-            ended_by = signal.Signals(-ended["status"]) if ended["status"] < 0 else None
-            if ended_by is signal.SIGKILL and ended["cpu"] < _NEARLY * request["cpu"]:  # by the system, short of memory
-                raise Unreadable(Reason.INTERRUPTED, ended_by.name)
-            reason = _REASON_BY_SIGNAL.get(ended_by, Reason.CRASHED) if ended_by else Reason.CRASHED
-            raise Unreadable(reason, ended_by.name if ended_by else "exit")
+            answer, ended = self._ask(source, request, drain)
+            self._count(ended)
+        if ended["status"] != 0 and not ended["late"] and len(answer) > most:
+            raise Unreadable(Reason.TOO_LARGE, "answer")
+        _refuse_unless_ended_well(request, ended)
         try:
             return unpack(answer)
         except answers.Malformed:
             self.close()
             raise Unreadable(Reason.CRASHED, "answer") from None
+
+    def _count(self, ended: dict[str, Any]) -> None:
+        self._served += 1
+        self.peak_kib = max(self.peak_kib, ended["peak_kib"])
+        if ended["status"] != 0 or self._served >= DOCUMENTS_PER_ZYGOTE:
+            self._stop()
 
     def close(self) -> None:
         with self._turn:
@@ -241,28 +270,29 @@ class Sandbox:
             raise SandboxUnavailable(f"the extraction sandbox did not start ({why}); documents are not parsed")
         trial = {"task": PROBE, "memory": MEMORY_BYTES, "cpu": 5, "wall": START_SECONDS}
         with _sealed([b"x"]) as source:
-            probe, ended = self._ask(source, trial, answers.MAX_BYTES)
+            until = time.monotonic() + START_SECONDS
+            probe, ended = self._ask(source, trial, lambda read: _drain(read, until, answers.MAX_BYTES))
         if ended["status"] != 0 or probe != b"locked":  # the lock-down is tried, not believed
             self._stop()
             said = probe[:60].decode("ascii", "replace")
             raise SandboxUnavailable(f"the extraction sandbox does not hold ({said}); documents are not parsed")
 
-    def _ask(
-        self, source: int, request: dict[str, Any], most: int, progress: Told = lambda done, total: None
-    ) -> tuple[bytes, dict[str, Any]]:
+    def _ask(self, source: int, request: dict[str, Any], drain: Callable[[int], Answer]) -> tuple[Answer, dict[str, Any]]:
+        """What `drain` makes of the descriptor that a child answers through, and how the child ended."""
         assert self._control is not None
         read, write = os.pipe()
+        ended = None
         try:
-            socket.send_fds(self._control, [json.dumps(request).encode()], [source, write])
+            with suppress(ConnectionError):
+                socket.send_fds(self._control, [json.dumps(request).encode()], [source, write])
             os.close(write)
             write = -1
-            answer = _drain(read, time.monotonic() + request["wall"] + 5, most, progress)
+            answer = drain(read)
             os.close(read)  # a child that says too much gets EPIPE
             read = -1
-            self._control.settimeout(request["wall"] + 10)
-            ended = json.loads(self._control.recv(4096) or b"null")
-        except (TimeoutError, ConnectionError):
-            ended = None
+            with suppress(TimeoutError, ConnectionError):  # it has said everything, and is at its end
+                self._control.settimeout(min(request["wall"], RECOGNISING_WALL) + 10)
+                ended = json.loads(self._control.recv(4096) or b"null")
         except BaseException:  # of whoever hears of the progress: a child still reads, and would answer the next question
             self._stop()
             raise
@@ -302,7 +332,26 @@ def _sealed(document: Iterable[bytes]) -> Iterator[int]:
         os.close(source)
 
 
-def _drain(read: int, deadline: float, most: int, progress: Told) -> bytes:
+def _refuse_unless_ended_well(request: dict[str, Any], ended: dict[str, Any]) -> None:
+    """Raises Unreadable, as the child was ended."""
+    if ended["late"]:
+        raise Unreadable(Reason.TIMEOUT, "wall")
+    if ended["status"] != 0:
+        ended_by = signal.Signals(-ended["status"]) if ended["status"] < 0 else None
+        if ended_by is signal.SIGKILL and ended["cpu"] < _NEARLY * request["cpu"]:  # by the system, short of memory
+            raise Unreadable(Reason.INTERRUPTED, ended_by.name)
+        reason = _REASON_BY_SIGNAL.get(ended_by, Reason.CRASHED) if ended_by else Reason.CRASHED
+        raise Unreadable(reason, ended_by.name if ended_by else "exit")
+
+
+def _spoken(read: int) -> bytes:
+    """What a child says next; nothing once it has ended. Raises Unreadable when it is silent for too long."""
+    if not select.select([read], [], [], UNPACKING_SILENCE)[0]:
+        raise Unreadable(Reason.TIMEOUT, "silence")
+    return os.read(read, 1 << 16)
+
+
+def _drain(read: int, deadline: float, most: int, progress: Told = lambda done, total: None) -> bytes:
     answer = bytearray()
     come = 0
     while come <= most:

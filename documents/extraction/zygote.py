@@ -14,11 +14,11 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any, NoReturn
 
-from documents.extraction import answers, confinement, progress, recognition, seccomp
+from documents.extraction import answers, confinement, members, progress, recognition, seccomp
 from documents.reasons import Reason, Unreadable
 
 # What a child may be asked for: a function of the readers' module, and how its result is written down.
@@ -29,6 +29,7 @@ PACKED: dict[str, Callable[[Any], bytes]] = {
     DRAW: answers.pack_picture,
     RECOGNISE: answers.pack_words,
 }
+UNPACK = "unpack"  # about nothing → frames of `members`, written as they come
 PROBE = "probe"  # or to try what it must not be able to do
 
 
@@ -122,28 +123,50 @@ def _child(request: dict[str, Any], document: int, output: int, program: bytes, 
         task = request["task"]
         if task == READ:
             progress.hear(lambda done, total: os.write(1, answers.pack_told(done, total)))
-        body = _probe() if task == PROBE else _answer(bytes(view), request["about"], getattr(readers, task), PACKED[task])
-        while body:
-            body = body[os.write(1, body) :]
+        for body in _said(task, bytes(view), request.get("about", []), readers):
+            while body:
+                body = body[os.write(1, body) :]
         code = 0
     finally:
         os._exit(code)
 
 
+def _said(task: str, document: bytes, about: list[Any], readers: ModuleType) -> Iterable[bytes]:
+    if task == PROBE:
+        return [_probe()]
+    if task == UNPACK:
+        return _frames(readers.unpack(document))
+    return [_answer(document, about, getattr(readers, task), PACKED[task])]
+
+
 def _answer(document: bytes, about: list[Any], read: Callable[..., object], packed: Callable[[Any], bytes]) -> bytes:
     try:
         answer = packed(read(document, *about))
-    except Unreadable as unreadable:
-        return answers.pack_refusal(unreadable.reason, unreadable.detail, unreadable.format)
-    except MemoryError:
-        return answers.pack_refusal(Reason.MEMORY)
-    except RecursionError:
-        return answers.pack_refusal(Reason.TOO_COMPLEX, "RecursionError")
-    except ImportError as error:  # a reader that imports late: ours to mend, not the file's fault
-        return answers.pack_refusal(Reason.INTERNAL, type(error).__name__)
-    except Exception as error:  # whatever a parser raises on malformed bytes
-        return answers.pack_refusal(Reason.DAMAGED, type(error).__name__)
+    except Exception as error:
+        return answers.pack_refusal(*_refusal(error))
     return answer if len(answer) <= answers.MAX_BYTES else answers.pack_refusal(Reason.TOO_LARGE)
+
+
+def _frames(unpacked: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from unpacked
+    except Exception as error:
+        yield members.pack_refusal(*_refusal(error))
+
+
+def _refusal(error: Exception) -> tuple[Reason, str, str]:
+    """The reason that what a reader raises comes down to, a detail for the log, and the format as far as it is known."""
+    match error:
+        case Unreadable():
+            return error.reason, error.detail, error.format
+        case MemoryError():
+            return Reason.MEMORY, "", ""
+        case RecursionError():
+            return Reason.TOO_COMPLEX, "RecursionError", ""
+        case ImportError():  # a reader that imports late: ours to mend, not the file's fault
+            return Reason.INTERNAL, type(error).__name__, ""
+        case _:  # whatever a parser raises on malformed bytes
+            return Reason.DAMAGED, type(error).__name__, ""
 
 
 def _probe() -> bytes:

@@ -63,6 +63,14 @@ def _tiff() -> bytes:
     return target.getvalue()
 
 
+def _archived() -> dict[str, str | bytes]:
+    """Its own text has several passages, too; of the files within, one is in an archive of its own, and one left out."""
+    letters = {
+        f"letters/{MARKER}, the letter of pier {number} about its ships, quays and cranes.txt": TEXT for number in range(5)
+    }
+    return {**letters, "more.zip": files.zipped({"number.md": f"# More of {MARKER}\n\n{TEXT}"}), f"{'nothing ' * 20}.txt": ""}
+
+
 def _picture(form: str) -> Callable[[], bytes]:
     return lambda: files.saved(files.picture(SEEN[0]).convert("RGB"), form)
 
@@ -91,6 +99,7 @@ _BUILDERS: dict[str, dict[str, Callable[[], bytes]]] = {
         "xls": lambda: files.xls({f"Sheet {n}": [[section]] for n, section in enumerate(SECTIONS)}),
         "msg": lambda: files.compound(files.msg({SUBJECT: "Piers", BODY: TEXT})),
     },
+    "archive": {"zip": lambda: files.zipped(_archived())},
     "pdf": {"pdf": lambda: files.pdf([_wrapped(section) for section in SECTIONS])},
     "pictures": {
         "scan.pdf": lambda: files.scanned([files.picture(words) for words in SEEN]),

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from documents import describing, erasing, fields, ingestion, jobs, storage, trash
+from documents import describing, dispatch, erasing, fields, ingestion, storage, trash
 from documents.models import Document, Page, Stage, Usage, Value
 from search import indexes
 from search.models import Chunk, Facts, IndexEntry, Terms
@@ -69,7 +69,7 @@ def redis_keys() -> list[bytes]:
 
 def test_nothing_is_left_and_a_receipt_says_so(both: tuple[Document, Document], in_workspace_a: Any) -> None:
     going, staying = both
-    jobs.enqueue_ingest(going.id)
+    dispatch.enqueue_ingest(going.id)
     assert traces(going) == ["Page", "Chunk", "IndexEntry", "Terms", "Value", "Facts", "Stage", "Document", "file", "job"]
     before = indexes.live().generation
     erased = erasing.erase([going.id])
@@ -219,7 +219,7 @@ def test_a_job_in_a_workspace_that_is_behind_does_nothing(
 ) -> None:
     with workspace(workspace_a):
         waiting = DocumentFactory()
-        jobs.enqueue_ingest(waiting.id)
+        dispatch.enqueue_ingest(waiting.id)
     witness.append(erasures.list_of(workspace_a.pk), {"documents": [str(waiting.id)]})
     old(workspace_a, monkeypatch)
     monkeypatch.setattr("tenants.sweeping._public_sweepers", [])

@@ -63,7 +63,7 @@ def test_damaged(refusal: Refusal, document: bytes, extension: str) -> None:
     [
         b"MZ" + bytes(200) + b"x",
         files.ole(encrypted=False),
-        files.zipped({"a.txt": "words"}),
+        files.zipped({"META-INF/MANIFEST.MF": "Main-Class: a", "a.class": "words"}),
         random.Random(1).randbytes(5000),
     ],
 )
@@ -82,7 +82,8 @@ def test_a_zip_bomb_that_lies_about_its_size(refusal: Refusal) -> None:
 
 
 def test_a_zip_of_too_many_parts(refusal: Refusal) -> None:
-    assert refusal(files.zipped({str(n): "" for n in range(5001)}, zipfile.ZIP_STORED), "docx") == Reason.TOO_COMPLEX
+    parts = {str(n): "" for n in range(5001)}
+    assert refusal(files.zipped({"[Content_Types].xml": "", **parts}, zipfile.ZIP_STORED), "docx") == Reason.TOO_COMPLEX
 
 
 def test_entities_neither_grow_nor_read_files(refusal: Refusal, sandbox: Sandbox) -> None:

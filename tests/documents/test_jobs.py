@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from documents import ingestion, jobs, ledger, queueing
+from documents import dispatch, ingestion, jobs, ledger, queueing
 from documents.models import Document
 from tenants.context import public_context, workspace
 from tenants.models import Tenant
@@ -32,8 +32,8 @@ def test_a_lost_queue_is_rebuilt(workspace_a: Any, run_jobs: Callable[[], int], 
         documents = [DocumentFactory(state=state) for state in (State.QUEUED, State.EXTRACTING)]
         DocumentFactory(state=State.READY)
         DocumentFactory(state=State.FAILED, reason="encrypted")
-        assert jobs.queue_unfinished() == 2
-        assert jobs.queue_unfinished() == 0, "what is in flight is not queued twice"
+        assert dispatch.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 0, "what is in flight is not queued twice"
     assert sorted(queued()) == sorted(f"{workspace_a.id.hex}-ingest-{document.id}" for document in documents)
     assert run_jobs() == 2
     with workspace(workspace_a):
@@ -46,17 +46,17 @@ def test_redis_is_asked_once_however_many_documents_wait(workspace_a: Any, monke
     execute = redis.execute_command
     with workspace(workspace_a):
         DocumentFactory.create_batch(5)
-        assert jobs.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 2
         monkeypatch.setattr(redis, "execute_command", lambda *args, **kwargs: asked.append(args[1]) or execute(*args, **kwargs))
-        assert jobs.queue_unfinished() == 0
+        assert dispatch.queue_unfinished() == 0
     assert len(asked) <= 4
 
 
 def test_a_job_queued_twice_does_no_harm(workspace_a: Any, run_jobs: Callable[[], int], model_dir: Path) -> None:
     with workspace(workspace_a):
         document = DocumentFactory()
-        jobs.enqueue_ingest(document.id)
-        jobs.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
     run_jobs()
     with workspace(workspace_a):
         assert Document.objects.get().state == State.READY
@@ -66,7 +66,7 @@ def test_a_job_queued_twice_does_no_harm(workspace_a: Any, run_jobs: Callable[[]
 def test_a_job_for_a_deleted_document_ends_quietly(workspace_a: Any, run_jobs: Callable[[], int]) -> None:
     with workspace(workspace_a):
         document = DocumentFactory()
-        jobs.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
         Document.objects.all().delete()
     assert run_jobs() == 1
 
@@ -104,12 +104,12 @@ def test_a_job_stops_at_its_next_batch_when_the_workspace_closes_and_goes_on_aft
     monkeypatch.setattr(ledger, "advance", advancing)
     with workspace(workspace_a):
         document = DocumentFactory(content="\n\n".join(f"Paragraph {n}. " + "words " * 200 for n in range(12)).encode())
-        jobs.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
     assert run_jobs() == 1
     with workspace(workspace_a):
         document.refresh_from_db()
         assert (document.state, document.chunks_done, len(batches)) == (State.EMBEDDING, ingestion.BATCH, 2)
-        jobs.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
     assert run_jobs() == 1
     assert len(batches) == 2, "a job of a closed workspace does nothing"
     set_status(Tenant.Status.ACTIVE)
@@ -144,11 +144,11 @@ def test_one_document_does_not_wait_for_another_workspaces_thousands(
 ) -> None:
     with workspace(workspace_a):
         many = DocumentFactory.create_batch(12)
-        assert jobs.queue_unfinished() == 2
-        assert jobs.queue_unfinished() == 0
+        assert dispatch.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 0
     with workspace(workspace_b):
         one = DocumentFactory()
-        assert jobs.queue_unfinished() == 1
+        assert dispatch.queue_unfinished() == 1
     assert run_jobs() == 13
     assert worked_on.index(one.id) == 2
     assert [each for each in worked_on if each != one.id] == [document.id for document in many], "oldest first"
@@ -159,10 +159,10 @@ def test_what_a_person_uploads_goes_before_what_a_command_imports(
 ) -> None:
     with workspace(workspace_a):
         imported = DocumentFactory.create_batch(5)
-        jobs.queue_unfinished()
+        dispatch.queue_unfinished()
         uploaded = DocumentFactory(created_by_id=owner.pk)
         assert queueing.places([uploaded.id, imported[0].id]) == {uploaded.id: 1, imported[0].id: 2}
-        jobs.queue_unfinished()
+        dispatch.queue_unfinished()
     run_jobs()
     assert worked_on.index(uploaded.id) == 2, "after the two that were in Redis"
     assert [each for each in worked_on if each != uploaded.id] == [document.id for document in imported]
@@ -172,7 +172,7 @@ def test_with_more_workers_a_workspace_keeps_all_of_them_busy(workspace_a: Any, 
     monkeypatch.setattr("tenants.jobs.workers", lambda: 4)
     with workspace(workspace_a):
         DocumentFactory.create_batch(7)
-        assert jobs.queue_unfinished() == 5
+        assert dispatch.queue_unfinished() == 5
 
 
 def test_what_redis_lost_in_the_middle_of_a_batch_comes_back(
@@ -180,9 +180,9 @@ def test_what_redis_lost_in_the_middle_of_a_batch_comes_back(
 ) -> None:
     with workspace(workspace_a):
         DocumentFactory.create_batch(5)
-        jobs.queue_unfinished()
+        dispatch.queue_unfinished()
         django_rq.get_queue("ingest").connection.flushdb()
-        assert jobs.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 2
     run_jobs()
     assert len(worked_on) == 5
 
@@ -194,7 +194,7 @@ def test_without_redis_nothing_fails_and_documents_wait(workspace_a: Any, monkey
     monkeypatch.setattr("tenants.jobs.workers", away)
     with workspace(workspace_a):
         DocumentFactory()
-        assert jobs.queue_unfinished() == 0
+        assert dispatch.queue_unfinished() == 0
 
 
 def test_a_document_that_has_to_wait_pulls_no_other_into_the_queue(
@@ -204,7 +204,7 @@ def test_a_document_that_has_to_wait_pulls_no_other_into_the_queue(
     monkeypatch.setattr(ingestion, "_has_keys", lambda document_id: False)
     with workspace(workspace_a):
         DocumentFactory.create_batch(4)
-        jobs.queue_unfinished()
+        dispatch.queue_unfinished()
     assert run_jobs() == 2
 
 
@@ -213,17 +213,17 @@ def test_paused_nothing_is_begun_and_resumed_all_is_done(
 ) -> None:
     with workspace(workspace_a):
         first, second, third = DocumentFactory.create_batch(3)
-        assert jobs.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 2
         assert queueing.pause()
         assert not queueing.pause()
-        assert jobs.queue_unfinished() == 0
+        assert dispatch.queue_unfinished() == 0
     assert run_jobs() == 2, "what is in the queue already"
     with workspace(workspace_a):
         assert set(Document.objects.values_list("state", "attempts")) == {(State.QUEUED, 0)}
         ledger.cancel_all([first.id])
         assert queueing.resume()
         assert not queueing.resume()
-        assert jobs.queue_unfinished() == 2
+        assert dispatch.queue_unfinished() == 2
     run_jobs()
     with workspace(workspace_a):
         assert {Document.objects.get(pk=document.pk).state for document in (second, third)} == {State.READY}
@@ -233,5 +233,5 @@ def test_what_waits_for_its_time_is_not_queued_before(workspace_a: Any) -> None:
     with workspace(workspace_a):
         DocumentFactory(retry_at=timezone.now() + timedelta(minutes=1))
         due = DocumentFactory(retry_at=timezone.now())
-        assert jobs.queue_unfinished() == 1
+        assert dispatch.queue_unfinished() == 1
     assert queued() == [f"{workspace_a.id.hex}-ingest-{due.id}"]

@@ -55,9 +55,9 @@ def filled(workspace_a: Any, run_jobs: RunJobs, keystore_put_back: None) -> Any:
     with workspace(workspace_a):
         for number in range(3):
             DocumentFactory(content=f"Minutes {number} of the harvest committee.\n\n".encode() * 200)
-        from documents import jobs
+        from documents import dispatch
 
-        jobs.queue_unfinished()
+        dispatch.queue_unfinished()
         SharedSearch.objects.create(query={"q": "who was there"})
     run_jobs()
     return workspace_a

@@ -13,7 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from documents import access, figures, importing, ingestion, jobs, ledger, quotas, series, trash
+from documents import access, dispatch, figures, importing, ingestion, jobs, ledger, quotas, series, trash
 from documents.models import Document, Usage
 from documents.receiving import collection_named
 from search import candidates, querying
@@ -168,7 +168,7 @@ def test_what_is_worked_on_is_cancelled_and_can_be_retried(
         assert Document.objects.get(pk=document.id).state == State.CANCELLED
         assert ledger.retry_all([document.id]) == []
         assert ledger.begin(document.id) is None
-        assert jobs.queue_unfinished() == 0
+        assert dispatch.queue_unfinished() == 0
     page = client_editor.post(address(f"documents/{document.id}/restore/"), {"from": "trash"}, follow=True).content.decode()
     assert "retry it to make it searchable" in page
     assert address(f"documents/{document.id}/retry/") in page

@@ -201,7 +201,7 @@ def test_what_fails_after_the_commit_leaves_the_file(
     def away(*args: Any) -> None:
         raise ConnectionError("no queue")
 
-    monkeypatch.setattr("documents.jobs.enqueue_ingest", lambda document_id: transaction.on_commit(away))
+    monkeypatch.setattr("documents.dispatch.enqueue_ingest", lambda document_id: transaction.on_commit(away))
     with pytest.raises(ConnectionError, match="no queue"):
         upload(client_editor, address, file(content=MARKER))
     with workspace(workspace_a):

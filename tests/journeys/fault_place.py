@@ -171,13 +171,17 @@ class FaultPlace:
         rows = self.query("SELECT id, state, reason FROM documents_document WHERE id = ANY(%s)", list(ids))
         return {pk: (state, reason) for pk, state, reason in rows}
 
+    def out_of(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Documents that came out of these archives."""
+        return [pk for (pk,) in self.query("SELECT id FROM documents_document WHERE archive = ANY(%s)", list(ids))]
+
     def wait_until_final(self, ids: Sequence[UUID], seconds: float = PATIENCE) -> bool:
-        """False when some are still unfinished by then."""
+        """False when some, or what came out of them, are still unfinished by then."""
 
         def final() -> bool:
             self.keep_worker()
             try:
-                return all(state in FINAL for state, _ in self.states(ids).values())
+                return all(state in FINAL for state, _ in self.states([*ids, *self.out_of(ids)]).values())
             except psycopg.OperationalError:
                 return False
 

@@ -20,7 +20,7 @@ from uuid import UUID
 import django
 
 BUS = Path(sys.argv[1])
-STAGES = ("receiving", "queued", "reading", "recognising", "read", "embedding", "publishing", "unlocking")
+STAGES = ("receiving", "queued", "reading", "recognising", "read", "embedding", "publishing", "unlocking", "unpacking")
 BATCH = 2  # passages: what has three is embedded in two transactions
 SECONDS_BETWEEN_SWEEPS = 1
 WAITS = (0.1, 0.2)  # seconds until what can heal is tried again
@@ -53,7 +53,7 @@ def wrap(owner: Any, name: str, *, before: Callable[..., None] = nothing, after:
 
 
 def stop_everywhere() -> None:
-    from documents import ingestion, ledger, quotas
+    from documents import ingestion, ledger, quotas, storage, unpacking
     from documents.extraction import sandbox
     from documents.extraction.zygote import READ, RECOGNISE
     from documents.models import Document
@@ -65,10 +65,16 @@ def stop_everywhere() -> None:
         if document.chunks_done == document.chunks_total:
             stop_at("embedding")
 
+    def another_file(*_: Any, archive: UUID, **__: Any) -> None:
+        """It is received, and its reader still has more than the pipe holds."""
+        if Document.objects.filter(archive=archive).count() == 2:
+            stop_at("unpacking")
+
     wrap(quotas, "reserve", before=lambda *_: stop_at("receiving"))
     wrap(ledger, "begin", before=lambda *_: stop_at("queued"))
     wrap(ledger, "planned", before=lambda *_, **__: stop_at("read"))
     wrap(ledger, "unlocked", before=lambda *_: stop_at("unlocking"))
+    wrap(unpacking, "receive", after=another_file)
     wrap(indexing, "add", after=last_batch)
     wrap(indexing, "publish", after=lambda *_: stop_at("publishing"))
 
@@ -88,8 +94,8 @@ def stop_everywhere() -> None:
 
         def pipe(self) -> tuple[int, int]:
             read, write = os.pipe()
+            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE)
             if task[0]:
-                fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE)
                 os.write(write, bytes(PIPE))
             return read, write
 
@@ -102,6 +108,7 @@ def stop_everywhere() -> None:
     sandbox.Sandbox._ask, sandbox._drain = ask, drain  # type: ignore[method-assign]
     sandbox.os = FullPipes()  # type: ignore[assignment]
     ingestion.BATCH = BATCH
+    storage.KEPT_FREE_BYTES = 0  # the disk is a small one
     ledger.WAITS = WAITS  # type: ignore[assignment]
 
 
@@ -201,6 +208,10 @@ def look(ids: list[str], **_: Any) -> dict[str, dict[str, Any]]:
             "entries_at_all": IndexEntry.objects.filter(**mine).count(),
             "terms": Terms.objects.filter(pk=document.id).count(),
             "counted": [document.pages, document.chunks_done, document.chunks_total],
+            "files": [
+                (digest(each.reference.partition("/")[2]), each.version, each.size, each.state)
+                for each in Document.objects.filter(archive=document.id)
+            ],
         }
 
     with _inside():

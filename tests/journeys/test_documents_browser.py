@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.documents.files import zipped
 from tests.journeys.browsing import PATIENCE, Witness, go_to
 from tests.journeys.conftest import MakePlace
 from tests.journeys.place import Place
@@ -122,3 +123,22 @@ def test_a_large_file_goes_on_after_a_kill_and_a_reload(page: Page, place: Place
     assert [int(url.rpartition("=")[2]) for url in sent] == [16 * 1024**2, 32 * 1024**2], "the first piece is not sent again"
     ((document,),) = place.query("SELECT id FROM documents_document WHERE size = %s", len(content))
     assert place.download(document).body == content
+
+
+def test_an_archive_becomes_its_documents(page: Page, tmp_path: Path) -> None:
+    archive = tmp_path / "letters.zip"
+    archive.write_bytes(
+        zipped({"2025/bees.txt": "A letter about bees.", "2026/wasps.txt": "A letter about wasps.", "no.txt": ""})
+    )
+    go_to(page, "Documents")
+    page.locator("#id_files").set_input_files(archive)
+    rows = page.locator("#document-rows")
+    expect(rows).to_contain_text("3 documents are done: 3 ready", timeout=PATIENCE)
+    rows.get_by_role("link", name="letters").click()
+    expect(page.get_by_text("no.txt (0 bytes): left out, it is empty")).to_be_visible()
+    page.get_by_role("link", name="Show them in the list").click()
+    expect(rows.get_by_role("row")).to_have_count(3)
+    rows.get_by_role("link", name="wasps").click()
+    expect(page.get_by_text("letters/2026/wasps.txt")).to_be_visible()
+    page.get_by_role("link", name="letters.zip").click()
+    expect(page.get_by_role("heading", name="What became of its files")).to_be_visible()

@@ -24,7 +24,7 @@ WORKER, READER, DISK, DATABASE, REDIS, LOST = (
     "worker killed", "reader killed", "disk full", "database restarted", "Redis restarted", "Redis lost",
 )  # fmt: skip
 FAULTS = (WORKER, READER, DISK, DATABASE, REDIS, LOST)
-STAGES = ("receiving", "queued", "reading", "recognising", "read", "embedding", "publishing", "unlocking")
+STAGES = ("receiving", "queued", "reading", "recognising", "read", "embedding", "publishing", "unlocking", "unpacking")
 LOCKED = "locked.pdf"
 
 
@@ -54,9 +54,11 @@ class Figures:
 
 
 def makes_sense(case: Case, specimen: Specimen) -> bool:
-    at_reading = case.stage in ("reading", "recognising")
+    at_reading = case.stage in ("reading", "recognising", "unpacking")
     if case.stage == "unlocking":
         return case.form == LOCKED and case.fault != READER
+    if case.stage == "unpacking" and specimen.family != "archive":
+        return False
     if case.stage == "recognising" and specimen.family != "pictures":
         return False
     if specimen.reason and case.stage not in ("receiving", "queued", "reading"):
@@ -261,7 +263,7 @@ class Matrix:
                 self._compared(case, seen, self.undisturbed["unlocked" if case.stage == "unlocking" else case.form])
 
     def _compared(self, case: Case, seen: dict, wanted: dict) -> None:
-        for name in ("passages", "entries", "pages"):
+        for name in ("passages", "entries", "pages", "files"):
             have, want = Counter(map(str, seen[name])), Counter(map(str, wanted[name]))
             if more := have - want:
                 self.figures.doubled.append(f"{case}: {name} {sorted(more)}")

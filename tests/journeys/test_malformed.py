@@ -32,7 +32,8 @@ BROKEN: dict[str, tuple[str, bytes, set[Reason]]] = {
     "a zip bomb": ("bomb.docx", files.bomb(300 << 20), {Reason.TOO_LARGE, Reason.TOO_COMPLEX, Reason.MEMORY}),
     "a program": ("report.pdf", b"\x7fELF" + bytes(range(256)) * 40, {Reason.UNSUPPORTED, Reason.DAMAGED}),
     "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + bytes(500), {Reason.DAMAGED}),
-    "a zip": ("letters.zip", files.zipped({"letter.txt": "words"}), {Reason.UNSUPPORTED}),
+    "a Java archive": ("letters.jar", files.zipped({"META-INF/MANIFEST.MF": "x", "letter.txt": "words"}), {Reason.UNSUPPORTED}),
+    "an archive that contains nothing": ("letters.zip", files.zipped({"letters/": ""}), {Reason.EMPTY}),
     "deep HTML": ("deep.html", b"<div>" * 200_000, {Reason.TOO_COMPLEX, Reason.EMPTY, Reason.DAMAGED, Reason.CRASHED}),
 }
 READABLE: dict[str, tuple[str, bytes]] = {

@@ -342,13 +342,13 @@ def test_a_workspace_whose_model_is_missing_says_so_and_finds_by_words(
 def test_an_upload_to_a_workspace_whose_model_is_missing_fails_with_that_reason(
     workspace_a: Any, handbook: dict[str, Document], two_models: str, settings: LazySettings, tmp_path: Path, run_jobs: Any
 ):
-    from documents import jobs
+    from documents import dispatch
     from tests.factories import DocumentFactory
 
     change(None, model=two_models)
     uninstall(settings, two_models, tmp_path)
     document = DocumentFactory(content=b"The cellar is flooded.")
-    jobs.queue_unfinished()
+    dispatch.queue_unfinished()
     with public_context():
         run_jobs()
     document.refresh_from_db()

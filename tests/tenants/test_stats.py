@@ -7,7 +7,7 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 from redis.exceptions import ConnectionError as Unreachable
 
-from documents import erasing, figures, jobs, ledger, queueing
+from documents import dispatch, erasing, figures, ledger, queueing
 from documents.models import Collection, Document, Stage
 from documents.reasons import Reason
 from search.models import FIRST_INDEX, IndexEntry, Terms
@@ -57,7 +57,7 @@ def test_what_waits_for_a_reason_is_not_stuck(workspace_a, owner, why):
 def test_an_ingested_document_is_healthy_and_a_lost_entry_is_trouble(workspace_a, owner, run_jobs, model_dir):
     with workspace(workspace_a):
         document = DocumentFactory(content=b"A sentence to be found.")
-        jobs.enqueue_ingest(document.id)
+        dispatch.enqueue_ingest(document.id)
     run_jobs()
     kept = stats.refresh(workspace_a)
     assert (kept.ready, kept.unfinished) == (1, 0)

@@ -9,7 +9,7 @@ from django.db import close_old_connections, transaction
 from django.http import HttpResponse
 from django.utils import timezone
 
-from documents.jobs import enqueue_ingest
+from documents.dispatch import enqueue_ingest
 from documents.models import Document
 from tenants import failed_jobs, jobs, stats, sweeping
 from tenants.context import current_tenant, public_context, workspace

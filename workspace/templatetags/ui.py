@@ -76,6 +76,7 @@ FORMATS = {
     "epub": "EPUB",
     "eml": "E-mail",
     "rtf": "RTF",
+    "zip": "ZIP archive",
     "png": "PNG picture",
     "jpeg": "JPEG picture",
     "tiff": "TIFF picture",

@@ -1,6 +1,6 @@
 """The formats Cloister reads: detection first, then one reader per format.
 
-The sandbox asks for `read`, `draw` and `recognise`.
+The sandbox asks for `read`, `draw`, `recognise` and `unpack`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +20,8 @@ from documents.extraction.formats.rtf import read_rtf
 from documents.extraction.formats.spreadsheets import read_ods, read_xls, read_xlsx
 from documents.extraction.formats.web import read_html
 from documents.extraction.formats.word import read_doc
+from documents.extraction.formats.zipped import read_zip, unpack
+from documents.extraction.members import ZIP
 from documents.extraction.pages import Extraction, Origin, Page, clean, flowing, sheets
 from documents.extraction.pictures import IMAGES, Picture
 from documents.reasons import Reason, Unreadable
@@ -45,10 +47,11 @@ READERS: dict[str, Callable[[bytes], Laid]] = {
     "csv": lambda document: flowing([read_csv(document)]),
     "markdown": lambda document: flowing([read_markdown(document)]),
     "text": lambda document: flowing([read_plain(document)]),
+    ZIP: lambda document: flowing([read_zip(document)]),
 }
 
-
 FORMATS = frozenset({*READERS, *IMAGES, "pdf"})
+__all__ = ["FORMATS", "READERS", "draw", "read", "recognise", "unpack"]
 
 
 def read(document: bytes, extension: str, password: str = "") -> Extraction:
