@@ -5,9 +5,9 @@ Knows nothing of what is done.
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import BoundedSemaphore, Lock
+from threading import BoundedSemaphore
 
 from django.conf import settings
 from django.db import close_old_connections
@@ -35,13 +35,16 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
         work()
         yield
         return
-    taken = Lock()
+    doing: Future[None] = Future()
     try:
-        doing = _threads.submit(_do, taken, current_tenant(), actor(), work)
-    except RuntimeError:
-        if taken.acquire(blocking=False):  # else it was queued before that, and another thread does it
+        _threads.submit(_do, doing, current_tenant(), actor(), work)
+    except BaseException as error:
+        if doing.cancel():  # else it was queued before that, and another thread does it
             _places.release()
-            work()
+            if not isinstance(error, RuntimeError):
+                raise
+    if doing.cancelled():
+        work()
         yield
         return
     try:
@@ -50,9 +53,18 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
         doing.result()
 
 
-def _do(taken: Lock, tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
-    if not taken.acquire(blocking=False):
+def _do(doing: Future[None], tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
+    if not doing.set_running_or_notify_cancel():
         return
+    try:
+        _work(tenant, by, work)
+    except BaseException as error:
+        doing.set_exception(error)
+    else:
+        doing.set_result(None)
+
+
+def _work(tenant: Tenant, by: Actor, work: Callable[[], object]) -> None:
     try:
         close_old_connections()
         with acting(by), workspace(tenant):
