@@ -18,9 +18,11 @@ def drop(arrival: Arrival) -> None:
 
 
 def drop_abandoned() -> None:
-    before = timezone.now() - timedelta(seconds=storage.ABANDONED_SECONDS)
-    for arrival in Arrival.objects.filter(touched_at__lt=before):
-        drop(arrival)
+    abandoned = Arrival.objects.filter(touched_at__lt=timezone.now() - timedelta(seconds=storage.ABANDONED_SECONDS))
+    for arrival in abandoned:
+        with transaction.atomic():
+            if abandoned.filter(pk=arrival.pk).delete()[0]:  # else somebody has gone on with it meanwhile
+                transaction.on_commit(partial(storage.remove, list(arrival.pieces)))
 
 
 def stored_names() -> set[str]:
