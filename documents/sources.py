@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Exists, OuterRef, Q
+
 from documents import access, importing, models
 from documents.models import Document, Page
 from search import sources
+from search.models import Terms
 from search.sources import CollectionName, CorpusText, FieldName, Place, Source, addresses
 from tenants.database import connection
 from tenants.models import Membership
@@ -86,7 +89,8 @@ class DocumentSources:
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:
         named: dict[str, UUID | None] = {}
         there = Document.objects.filter(trashed_at=None, collection_id__in=collections)
-        ready = there.filter(state=Document.State.READY, is_current=True)
+        found = Exists(Terms.objects.filter(document_id=OuterRef("pk")))  # also while it is read again
+        ready = there.filter(Q(state=Document.State.READY) | found, is_current=True)
         in_use: dict[UUID, UUID] = {}
         reference, file_name = Document._meta.get_field("reference").reader(), Document._meta.get_field("file_name").reader()
         title = Document._meta.get_field("title").reader()
