@@ -1,7 +1,7 @@
 """The states of a document: which follow which, and the only functions that change them.
 
 Every upload ends ready, failed with a reason, or cancelled; what can heal is queued again a few times before it fails. One
-that is ready can be read again, and is found as it was until its new text is there. The
+that is ready can be read again, and is found as it was until its new text is read. The
 row is locked while its state changes, so whoever works on a document notices before its next commit that it was cancelled
 or deleted. Each run of a stage is written down in the transaction that begins or ends it. Knows no file and no model.
 """
@@ -181,6 +181,7 @@ def finish(document_id: UUID) -> None:
     rows = series.locked(document_id)
     document = _working(document_id, State.EMBEDDING)
     if versions.comes_into_use(document, rows):
+        _read_no_more([row.pk for row in rows if row.pk != document_id])
         versions.put_in_use(document, rows)
     else:
         indexing.withdraw([document_id])
@@ -242,11 +243,18 @@ def retry_all(document_ids: Iterable[UUID]) -> list[UUID]:
 def read_again(document_ids: Iterable[UUID]) -> list[UUID]:
     """Queue those of them that are in use but have pages that could not be read, to be read from their files, and return them.
 
-    What is found of them stays so until their text is read anew, and for good when that fails or is cancelled.
+    What is found of them stays so until their text is read anew, and for good when reading it fails or is cancelled.
     """
     found = _locked_all(document_ids, state=State.READY, is_current=True, pages_unread__gt=0, trashed_at=None)
     _queue_again(found)
     return found
+
+
+def _read_no_more(others: list[UUID]) -> None:
+    """Versions that are being read again while another takes their place: they are ready, as they were before."""
+    stay = indexing.published(others)
+    _close(stay, Stage.Outcome.CANCELLED)
+    _enter_all(stay, State.READY, finished_at=timezone.now(), retry_at=None)
 
 
 def _queue_again(found: list[UUID]) -> None:

@@ -161,6 +161,8 @@ def restore(document_id: UUID) -> Document:
         raise Refused("Only a version that is ready can be put in use.")
     if chosen.is_current:
         raise Refused(f"Version {chosen.version} is in use already.")
+    if any(row.is_current and row.is_unfinished for row in rows):  # it would take its place back when it is ready
+        raise Refused("The version in use is being read again. Cancel that, or wait until it is ready, then choose again.")
     put_in_use(chosen, rows)
     record(Event.VERSION_RESTORED, document=str(chosen.pk), version=chosen.version)
     return chosen

@@ -165,6 +165,24 @@ def test_one_that_is_read_again_is_found_until_its_new_text_is_there(collection:
     assert Chunk.objects.filter(document_id=first.pk).count() == first.chunks_total == first.chunks_done
 
 
+def test_what_is_read_again_meets_the_version_that_takes_its_place(collection: Collection) -> None:
+    first, second = ready(add(collection, SHIPS)), ready(add(collection, APPLES))
+    Document.objects.filter(pk=second.pk).update(pages_unread=1)
+    ledger.read_again([second.pk])
+    with pytest.raises(Refused, match="being read again"):
+        versions.restore(first.pk)
+    ledger.begin(second.pk)
+    third = ready(add(collection, TRAINS))
+    second.refresh_from_db()
+    assert (found("night"), second.state) == ([third.pk], "ready"), "as it was, and not in use any more"
+    assert set(second.stages.values_list("outcome", flat=True)) == {"done", "cancelled"}
+    ledger.fail(second.pk, Reason.TOO_LARGE)
+    second.refresh_from_db()
+    assert second.state == "ready"
+    assert versions.restore(second.pk)
+    assert found("apples") == [second.pk]
+
+
 def test_one_that_failed_does_not_displace_a_newer_one_when_it_is_retried(collection: Collection) -> None:
     first, second = ready(add(collection, SHIPS)), add(collection, APPLES)
     ledger.cancel_all([second.pk])

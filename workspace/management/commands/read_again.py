@@ -13,7 +13,7 @@ from workspace.commands import WorkspaceCommand
 class Command(WorkspaceCommand):
     help = (
         "Queues every document with pages that could not be read, to be read again: say, after text recognition was installed. "
-        "Each is found as it was until its new text is there."
+        "Each is found as it was until its new text is read, and again once that is embedded."
     )
 
     def answer(self, **options: Any) -> dict[str, Any]:
