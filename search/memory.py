@@ -1,6 +1,6 @@
 """What searching keeps decrypted in each process: dropped when a workspace is closed, and told to staff in ids and numbers.
 
-Words, cloak, and the vectors of questions. Refuses to know when a workspace is closed: tenants.keys.presence does.
+Words, cloak, vectors of passages and of questions. Refuses to know when a workspace is closed: tenants.keys.presence does.
 """
 
 from collections.abc import Iterable, Iterator
