@@ -22,6 +22,7 @@ from documents.models import Arrival, Collection, Document
 from documents.receiving import receive
 from documents.uploads import size_limit
 from tenants.errors import Refused
+from tenants.locks import alone_with
 from tenants.models import Membership
 
 PIECE_BYTES = 16 * 1024**2
@@ -34,6 +35,10 @@ class WrongOffset(Exception):
     def __init__(self, offset: int) -> None:
         super().__init__(offset)
         self.offset = offset
+
+
+class UnderWay(Exception):
+    """Somebody else completes it at this moment: whoever asks again is told what came of it."""
 
 
 class CutShort(Exception):
@@ -102,13 +107,21 @@ def add(arrival: Arrival, start: int, length: int, body: Iterable[bytes]) -> int
 def complete(arrival: Arrival, unless_among: QuerySet[Document] | None = None) -> Document:
     """The document made of all pieces; its id is the arrival's, so that it comes to be once.
 
-    Raises WrongOffset, Refused, and AlreadyHere when one of `unless_among` has the same bytes: the pieces are kept then.
+    Raises WrongOffset, Refused, UnderWay, and AlreadyHere when one of `unless_among` has the same bytes: the pieces are kept
+    then.
     """
     if arrival.received != arrival.size:
         raise WrongOffset(arrival.received)
+    with alone_with(uuid5(arrival.pk, "complete")) as alone:  # the id itself is the document's lock
+        if not alone:
+            raise UnderWay
+        with _room():
+            stored = storage.store(arrival.pk, _joined(arrival))
+        return _received(arrival, stored, unless_among)
+
+
+def _received(arrival: Arrival, stored: storage.StoredFile, unless_among: QuerySet[Document] | None) -> Document:
     collection = arrival.collection
-    with _room():
-        stored = storage.store(arrival.pk, _joined(arrival))
     try:
         with transaction.atomic():
             fields.lock(collection)  # before the arrival, as whoever erases the collection does

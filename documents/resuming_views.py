@@ -24,6 +24,7 @@ from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
 
 READ_BYTES = 256 * 1024
+LOOK_AGAIN_SECONDS = 5
 
 
 @require_POST
@@ -57,7 +58,6 @@ def arrival_begin(request: WorkspaceRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "PUT", "DELETE"])
 @requires("upload")
-@limited("upload")
 def arrival(request: WorkspaceRequest, arrival_id: UUID) -> HttpResponse:
     found = _own(request, arrival_id)
     if request.method == "GET":
@@ -90,13 +90,19 @@ def arrival_complete(request: WorkspaceRequest, arrival_id: UUID) -> HttpRespons
         return upload_answer([resuming.complete(found, doubles)], [])
     except resuming.WrongOffset as wrong:
         return _how_far(found.pk, wrong.offset, 409)
-    except (FileMissing, Tampered):  # a piece is gone, or was encrypted under a key that has been destroyed since
-        arrivals.drop(found)
-        return as_json([("", "What had arrived of the file can no longer be read. Upload it again.")], 422)
+    except resuming.UnderWay:  # it was asked for before, and the answer did not arrive
+        answer = as_json([("", "The file is being stored.")], 503)
+        answer["Retry-After"] = str(LOOK_AGAIN_SECONDS)
+        return answer
     except AlreadyHere as already:
         return upload_answer([], [refused_double(found.about["name"], already)], 422)
-    except Refused as reason:
-        return as_json([("", str(reason))], 422)
+    except (FileMissing, Tampered, Refused) as error:
+        if document := resuming.completed(request.membership, request.user.pk, arrival_id):  # a moment ago
+            return upload_answer([document], [])
+        if isinstance(error, Refused):
+            return as_json([("", str(error))], 422)
+        arrivals.drop(found)  # a piece is gone, or was changed
+        return as_json([("", "What had arrived of the file can no longer be read. Upload it again.")], 422)
 
 
 def _own(request: WorkspaceRequest, arrival_id: UUID) -> Arrival:

@@ -2,10 +2,13 @@
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid5
 
 import pytest
 from django.conf import LazySettings
@@ -15,6 +18,7 @@ from django.test import Client
 from documents import erasing, jobs, resuming, storage
 from documents.models import Arrival, Collection, Document
 from tenants.context import workspace
+from tenants.locks import alone_with
 from tenants.people import change_role
 
 CONTENT = b"marker-of-the-hidden-orchard " * 10
@@ -37,6 +41,26 @@ def put(client: Client, told: dict[str, Any], offset: int, content: bytes) -> An
     return client.put(f"{told['url']}?offset={offset}", content, content_type="application/octet-stream")
 
 
+@contextmanager
+def elsewhere_alone_with(identity: UUID) -> Iterator[None]:
+    """Another session has the lock."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with alone_with(identity) as alone:
+            assert alone
+            begun.set()
+            ended.wait(10)
+        connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold)
+        assert begun.wait(10)
+        yield
+        ended.set()
+        holding.result()
+
+
 def test_a_file_goes_on_from_where_it_was_and_becomes_one_document(
     client_editor: Client, editor: Any, begin: Begin, workspace_a: Any, listed: Callable[[], list[Path]]
 ) -> None:
@@ -55,6 +79,10 @@ def test_a_file_goes_on_from_where_it_was_and_becomes_one_document(
     for start in (100, 200):
         assert put(client_editor, told, start, CONTENT[start : start + 100]).status_code == 200
     assert b"hidden-orchard" not in b"".join(path.read_bytes() for path in listed())
+    identity = UUID(told["url"].rstrip("/").rpartition("/")[2])
+    with elsewhere_alone_with(uuid5(identity, "complete")):
+        busy = client_editor.post(told["complete"])
+        assert (busy.status_code, busy["Retry-After"]) == (503, "5"), "no second copy of it is made"
     made = client_editor.post(told["complete"]).json()["documents"][0]
     assert client_editor.post(told["complete"]).json()["documents"][0]["id"] == made["id"], "who asks twice gets the same"
     with workspace(workspace_a):
