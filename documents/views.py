@@ -327,6 +327,9 @@ def _download(request: HttpRequest, file: storage.WholeFile) -> HttpResponseBase
 def document_delete(request: WorkspaceRequest, document_id: UUID) -> HttpResponse:
     """To the trash; the page that follows offers to undo it."""
     shown = get_object_or_404(visible_documents(request.membership), pk=document_id)
+    if request.POST.get("alone") and not shown.was_never_in_use:  # the page was older than that
+        messages.error(request, "This version is ready by now, and nothing was moved. Choose again.")
+        return redirect("document", shown.id)
     trash.trash([shown.id], request.user.pk)
     said = f"{shown.called} is in the trash{series.with_versions(shown)}."
     messages.success(request, said, extra_tags=f"undo:{shown.id}")
