@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from django.conf import settings
 
-from documents import ledger, storage, versions
+from documents import erasing, ledger, storage, versions
 from documents.extraction.members import ZIP, LeftOut, Member, Spoilt, folder_of
 from documents.extraction.pages import Extraction, Page, flowing
 from documents.extraction.sandbox import Sandbox
@@ -63,7 +63,9 @@ class _Run:
         self._archive = archive
         self._folder = folder_of(archive.reference or archive.file_name)
         self._values = {value.field_id: value.value for value in archive.values.all()}
-        self._there = set(Document.objects.filter(archive=archive.pk).values_list("pk", flat=True))
+        there = Document.objects.filter(archive=archive.pk)
+        self._there = dict(there.values_list("pk", "trashed_at"))
+        self._erased = set(erasing.erased_ids())  # after what is there: what goes in between is in one of them
         self._references: set[str] = set()
         self._became: Counter[LeftOut | _Taken] = Counter()
         self._lines: list[str] = []
@@ -86,7 +88,9 @@ class _Run:
         self._references.add(reference)
         pk = uuid5(self._archive.pk, f"file {member.number}")  # its path would tell whoever tries names whether they are right
         if pk in self._there:
-            return _Taken.ADDED
+            return _Taken.ADDED if self._there[pk] is None else LeftOut.DELETED
+        if pk in self._erased:
+            return LeftOut.DELETED
         self._go_on(member)
         if member.size > settings.MAX_UPLOAD_BYTES:
             return LeftOut.TOO_LARGE

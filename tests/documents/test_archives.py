@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 from django.test import Client
 
-from documents import exporting, ingestion, ledger, quotas, storage, unpacking
+from documents import erasing, exporting, ingestion, ledger, quotas, storage, trash, unpacking
 from documents.extraction import members
 from documents.extraction.members import LeftOut, Member, Reader, Spoilt
 from documents.extraction.sandbox import Sandbox
@@ -387,6 +387,23 @@ class TestItsDocuments:
         ingestion.ingest(archive.pk)
         archive.refresh_from_db()
         assert (archive.state, out_of(archive)) == (State.READY, EXPECTED)
+
+    def test_what_was_deleted_meanwhile_does_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
+        archive = put(files.zipped(CONTENT))
+        ingestion.ingest(archive.pk)
+        ingestion.ingest(archive.pk)
+        erased, thrown = Document.objects.filter(archive=archive.pk).order_by("created_at")
+        erasing.erase([erased.pk])
+        trash.trash([thrown.pk], None)
+        for _ in range(3):
+            ingestion.ingest(archive.pk)
+        archive.refresh_from_db()
+        assert archive.state == State.READY
+        assert list(out_of(archive)) == list(EXPECTED)[1:]
+        assert text(archive).startswith("2 documents of 4 files, 2 left out.")
+        assert text(archive).count("left out, it was deleted after it had come out of the archive") == 2
+        assert erasing.look_for_returned() == 0
 
     def test_unchanged_it_is_one_turn_in_which_nothing_is_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first, again = put(files.zipped(CONTENT)), put(files.zipped(CONTENT), "letters.zip")
