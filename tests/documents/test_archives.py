@@ -16,6 +16,7 @@ from django.test import Client
 
 from documents import erasing, exporting, ingestion, ledger, quotas, storage, trash, unpacking
 from documents.extraction import members
+from documents.extraction.formats import zipped
 from documents.extraction.members import LeftOut, Member, Reader, Spoilt
 from documents.extraction.sandbox import Sandbox
 from documents.fields import add_field
@@ -142,6 +143,20 @@ class TestWhatIsInIt:
             "x/first/second files/third.zip": LeftOut.NESTED,
             "letter.docx": letter,
         }
+
+    def test_what_is_no_archive_becomes_a_document_whatever_is_in_it(self, unpacked: Unpacked) -> None:
+        """Whether it can be read is for its own reader to say, with its own reason."""
+        large = files.zipped({"[Content_Types].xml": "x", "ppt/film.mp4": bytes(52_500_000)})
+        many = files.zipped({"META-INF/MANIFEST.MF": "x"} | {f"{n}.class": "x" for n in range(5001)}, zipfile.ZIP_STORED)
+        made = {"film.pptx": large, "program.jar": many, "signs.txt": b"PKW;1\nLKW;2\n", "PK.bin": b"PK"}
+        assert unpacked(files.zipped(made)) == made
+
+    def test_what_may_be_an_archive_and_is_too_large_to_be_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(zipped, "HELD_BYTES", 100)
+        frames = zipped.unpack(files.zipped({"inner.zip": files.zipped({"a.txt": "a"}), "large.txt": "b" * 101}))
+        found: dict[str, LeftOut | None] = {}
+        Reader(lambda: next(frames, b"")).each(lambda member: found.update({member.path: member.left_out}))
+        assert found == {"inner.zip": LeftOut.HELD, "large.txt": None}
 
     def test_what_other_programs_keep_in_a_zip_is_no_archive_of_files(self, refusal: Refusal) -> None:
         for sign in ("META-INF/MANIFEST.MF", "Index/Document.iwa", "[Content_Types].xml"):
