@@ -28,7 +28,7 @@ from tenants.errors import Refused
 from tenants.wording import counted, size
 
 TURN_SECONDS = 20.0  # a file takes some 40 ms; ten thousand would keep other workspaces from the worker for minutes
-COMPARED_BYTES = 1_000_000  # what is no larger is compared before it is stored
+COMPARED_BYTES = 20_000_000  # of a file that is held in memory to be compared before it is stored
 
 
 class TurnIsOver(Exception):
@@ -69,8 +69,7 @@ class _Run:
         self._references: set[str] = set()
         self._became: Counter[LeftOut | _Taken] = Counter()
         self._lines: list[str] = []
-        self._kept = False  # something became a document in this run
-        self._until: float | None = None  # set with the first file that is new
+        self._until: float | None = None  # set with the first file that became a document in this run
 
     def take(self, member: Member) -> None:
         became = member.left_out or self._document(member)
@@ -105,19 +104,18 @@ class _Run:
         except Refused:
             ledger.still_working(self._archive.pk)  # the collection can be gone, and the archive with it
             raise Unreadable(Reason.NO_ROOM, "quota", ZIP) from None
-        self._kept = True
+        self._until = self._until or time.monotonic() + TURN_SECONDS
         return _Taken.ADDED
 
     def _go_on(self, member: Member) -> None:
-        if self._kept and self._until is not None and time.monotonic() > self._until:
+        if self._until is not None and time.monotonic() > self._until:
             raise TurnIsOver
-        self._until = self._until or time.monotonic() + TURN_SECONDS
-        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._kept)
+        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._until is not None)
 
     def _receive(self, pk: UUID, member: Member, reference: str) -> None:
         archive, pieces = self._archive, member.pieces
         named = archive.collection.documents.filter(name_digest=versions.name_digest(archive.collection_id, reference))
-        if member.size <= COMPARED_BYTES:
+        if member.size <= COMPARED_BYTES and named.filter(size=member.size).exists():
             pieces = iter(whole := list(pieces))
             if same := same_bytes(storage.content_digest(whole), named):
                 raise AlreadyHere(same, same_name=True)

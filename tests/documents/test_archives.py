@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -421,14 +422,35 @@ class TestItsDocuments:
         assert erasing.look_for_returned() == 0
 
     def test_unchanged_it_is_one_turn_in_which_nothing_is_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first, again = put(files.zipped(CONTENT)), put(files.zipped(CONTENT), "letters.zip")
+        content = {**CONTENT, "large.bin": random.Random(6).randbytes(2_000_000)}
+        first, again = put(files.zipped(content)), put(files.zipped(content), "letters.zip")
         ingestion.ingest(first.pk)
         monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
         monkeypatch.setattr(storage, "store", None)
         ingestion.ingest(again.pk)
         again.refresh_from_db()
         assert again.state == State.READY
-        assert text(again).startswith("0 documents of 4 files, 4 here already.")
+        assert text(again).startswith("0 documents of 5 files, 5 here already.")
+
+    def test_what_was_here_before_takes_nothing_of_the_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = put(files.zipped(CONTENT))
+        ingestion.ingest(first.pk)
+        clock = [0.0]
+
+        def taking(seconds: float, verb: Callable[..., Any]) -> Callable[..., Any]:
+            def done(*args: Any, **kwargs: Any) -> Any:
+                clock[0] += seconds
+                return verb(*args, **kwargs)
+
+            return done
+
+        monkeypatch.setattr(unpacking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(unpacking, "same_bytes", taking(unpacking.TURN_SECONDS, unpacking.same_bytes))
+        monkeypatch.setattr(unpacking, "receive", taking(unpacking.TURN_SECONDS / 5, unpacking.receive))
+        again = put(files.zipped({**CONTENT, **{f"new {number}.txt": str(number) for number in range(4)}}))
+        ingestion.ingest(again.pk)
+        again.refresh_from_db()
+        assert (again.state, len(out_of(again))) == (State.READY, 4)
 
     def test_again_with_changes_it_brings_new_versions(self) -> None:
         first = put(files.zipped(CONTENT))
