@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 
 from django.conf import settings
 
-from documents import erasing, ledger, storage, versions
+from documents import erasing, ledger, series, storage, versions
 from documents.extraction.members import ZIP, LeftOut, Member, Spoilt, folder_of
 from documents.extraction.pages import Extraction, Page, flowing
 from documents.extraction.sandbox import Sandbox
@@ -91,6 +91,8 @@ class _Run:
         if pk in self._erased:
             return LeftOut.DELETED
         self._go_on(member)
+        if self._is_outdated():
+            return LeftOut.OUTDATED
         if member.size > settings.MAX_UPLOAD_BYTES:
             return LeftOut.TOO_LARGE
         if not storage.has_room(member.size):
@@ -111,6 +113,15 @@ class _Run:
         if self._until is not None and time.monotonic() > self._until:
             raise TurnIsOver
         ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._until is not None)
+
+    def _is_outdated(self) -> bool:
+        """Asked before each file: a newer version may be opened at any time, and its files must stay the newest.
+
+        One that nobody has opened yet may turn out to be damaged, and none would bring these files.
+        """
+        newer = series.of_series(series.of(self._archive)).filter(version__gt=self._archive.version, trashed_at=None)
+        given_up = (Document.State.FAILED, Document.State.CANCELLED)
+        return any(version.is_archive for version in newer.exclude(state__in=given_up))
 
     def _receive(self, pk: UUID, member: Member, reference: str) -> None:
         archive, pieces = self._archive, member.pieces

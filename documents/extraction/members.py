@@ -46,6 +46,7 @@ class LeftOut(StrEnum):
     METHOD = "it is compressed in a way that Cloister does not read"
     DAMAGED = "it is damaged"
     NESTED = "archives within archives are opened two levels deep"
+    OUTDATED = "a newer version of the archive has been opened"
     HELD = "it is an archive, or a document built like one, and larger than 200 MB"
     DELETED = "it was deleted after it had come out of the archive"
     UNSAFE = "it is an archive built in a way that cannot be opened safely"

@@ -468,6 +468,23 @@ class TestItsDocuments:
         assert "d.txt (12 bytes): here already" in text(second)
         assert text(second).startswith("3 documents of 5 files, 2 here already.")
 
+    def test_what_is_left_of_it_does_not_go_over_a_newer_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = put(files.zipped(CONTENT))
+        with monkeypatch.context() as patch:
+            patch.setattr(unpacking, "TURN_SECONDS", 0)
+            ingestion.ingest(first.pk)
+        second = put(files.zipped({"d.txt": "the last, corrected"}))
+        with monkeypatch.context() as patch:
+            patch.setattr(unpacking, "TURN_SECONDS", 0)
+            ingestion.ingest(first.pk)
+        assert list(out_of(first)) == list(EXPECTED)[:2]  # nobody has opened the other yet
+        ingestion.ingest(second.pk)
+        ingestion.ingest(first.pk)
+        first.refresh_from_db()
+        assert (first.state, list(out_of(first))) == (State.READY, list(EXPECTED)[:2])
+        assert "d.txt (12 bytes): left out, a newer version of the archive has been opened" in text(first)
+        assert out_of(second) == {"letters/d.txt": "the last, corrected 1"}
+
     def test_without_room_for_all_it_says_so_and_goes_on_later(
         self, workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
