@@ -352,6 +352,8 @@ def cannot_reach() -> list[str]:
     """What erasing a document does not reach: said on its receipt, and before it is erased."""
     return [
         "Copies that people downloaded, exported or sent.",
+        "ZIP archives which hold the same file, and, of an archive, the documents that came out of it: each until it is erased "
+        "itself.",
         f"Backups of the database and of the files made before, {receipts.backups_in_words()}. They hold it encrypted "
         "under the workspace's key, which lives on. Cloister erases it again before it serves a database restored from one.",
         "Disk blocks and the write-ahead log of the database: freed, and encrypted, until they are written over.",

@@ -581,6 +581,11 @@ def test_its_page_leads_to_its_documents_and_back(
     assert (
         f'href="{address(f"documents/{archive.pk}/")}"' in client_viewer.get(address(f"documents/{child.pk}/")).content.decode()
     )
+    said = {child: "It came out of “letters.zip”, which holds it", archive: "5 documents that came out of it stay until they"}
+    for each, words in said.items():
+        client_editor.post(address(f"documents/{each.pk}/delete/"))
+        assert words in client_editor.get(address(f"documents/{each.pk}/erase/")).content.decode()
+        client_editor.post(address(f"documents/{each.pk}/restore/"))
     client_editor.post(address("documents/act/"), {"do": "cancel", "which": "all", "query": f"archive={archive.pk}"})
     with workspace(workspace_a):
         left = Document.objects.exclude(state=State.CANCELLED)
