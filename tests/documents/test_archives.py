@@ -453,11 +453,16 @@ class TestItsDocuments:
         assert (again.state, len(out_of(again))) == (State.READY, 4)
 
     def test_again_with_changes_it_brings_new_versions(self) -> None:
-        first = put(files.zipped(CONTENT))
+        field = add_field(collection_named("Post"), "State", "keyword")
+        first = put(files.zipped(CONTENT), values={field.pk: "open"})
         ingestion.ingest(first.pk)
+        changed = Document.objects.filter(archive=first.pk).order_by("created_at")[0].values.get()
+        changed.value = "closed"
+        changed.save()
         for each in Document.objects.filter(archive=first.pk):
             ingestion.ingest(each.pk)
-        second = put(files.zipped({**CONTENT, "a.txt": "the first, corrected", "new.txt": "one more"}))
+        corrected = files.zipped({**CONTENT, "a.txt": "the first, corrected", "new.txt": "one more"})
+        second = put(corrected, values={field.pk: "open"})
         assert second.version == 2
         ingestion.ingest(second.pk)
         assert out_of(second) == {
@@ -465,6 +470,10 @@ class TestItsDocuments:
             "letters/c.bin": EXPECTED["letters/c.bin"].replace(" 1", " 2"),  # it failed: tried again
             "letters/new.txt": "one more 1",
         }
+        values = Value.objects.filter(document__archive=second.pk).select_related("document")
+        assert {each.document.file_name: each.value for each in values} == {
+            "a.txt": "closed", "c.bin": "open", "new.txt": "open",
+        }  # fmt: skip
         assert "d.txt (12 bytes): here already" in text(second)
         assert text(second).startswith("3 documents of 5 files, 2 here already.")
 
