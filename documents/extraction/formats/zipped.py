@@ -34,8 +34,8 @@ _UNIX = 3
 _LOCAL_HEADER = 30  # bytes, before the name
 # What zipfile and the decompressors below it raise at bytes that were damaged, or made to ask for too much.
 _BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, NotImplementedError,
-    RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, OverflowError,
+    NotImplementedError, RuntimeError, MemoryError,
 )  # fmt: skip
 
 
