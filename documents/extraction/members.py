@@ -158,7 +158,7 @@ class Reader:
         number, total, size, code = _ENTRY.unpack_from(body)
         path = body[_ENTRY.size :].decode("utf-8", "replace")
         self._numbers += 1
-        if not (number == self._numbers <= min(total, MAX_FILES + 1) and path and code <= len(_WHY)):
+        if not (number == self._numbers <= total <= MAX_FILES + 1 and path and code <= len(_WHY)):
             raise Malformed
         if code:
             return Member(number, total, path, size, _WHY[code - 1], iter(()))
