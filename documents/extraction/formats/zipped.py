@@ -200,7 +200,4 @@ def _path(info: ZipInfo) -> str:
     if not info.flag_bits & _UTF8_FLAG:
         with contextlib.suppress(UnicodeEncodeError, UnicodeDecodeError):
             name = name.encode("cp437").decode("utf-8")
-    name = name.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name or "unnamed"
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part != ".") or "unnamed"
