@@ -94,7 +94,7 @@ class _Run:
         if self._is_outdated():
             return LeftOut.OUTDATED
         if member.size > settings.MAX_UPLOAD_BYTES:
-            return LeftOut.TOO_LARGE
+            return LeftOut.REFUSED
         if not storage.has_room(member.size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:

@@ -36,6 +36,7 @@ class LeftOut(StrEnum):
     EMPTY = "it is empty"
     ENCRYPTED = "it is protected with a password"
     TOO_LARGE = "it is larger than 500 MB"
+    REFUSED = "it is larger than this installation accepts"
     TOO_DENSE = "it is compressed so much that it seems built to do harm"
     TOO_MUCH = "what comes before it is all that an archive may hold: 10,000 files, 2 GB"
     LINK = "it is a link to another file"
