@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 from django.conf import settings
 
 from documents import erasing, ledger, series, storage, versions
-from documents.extraction.members import ZIP, LeftOut, Member, Spoilt, folder_of
+from documents.extraction.members import MAX_FILES, ZIP, LeftOut, Member, Spoilt, folder_of
 from documents.extraction.pages import Extraction, Page, flowing
 from documents.extraction.sandbox import Sandbox
 from documents.importing import kept
@@ -151,6 +151,7 @@ class _Run:
         said += [f"{already:,} here already"] if already else []
         said += [f"{left:,} left out"] if (left := total - added - already) else []
         last = [f"Not listed: {counted(system, 'file')} hidden or added by a system, such as .DS_Store"] if system else []
+        last += ["What comes after these was not looked at."] if self._became.total() > MAX_FILES else []
         return "\n".join([f"{', '.join(said)}.", "", *self._lines, *last])
 
 
