@@ -1,7 +1,7 @@
 """The files of an archive become documents of their own; the archive's own text says what became of each.
 
 The archive is opened in the sandbox alone: here its files arrive in pieces and are encrypted as they come. Each has an id that
-follows from the archive's and its place in it, so that a run which was cut off is followed by one that makes the rest. Knows
+follows from the archive's and its path in it, so that a run which was cut off is followed by one that makes the rest. Knows
 no format of archives.
 """
 
@@ -24,6 +24,7 @@ from documents.reasons import Reason, Unreadable
 from documents.receiving import receive
 from documents.uploads import safe_name, safe_path
 from documents.versions import AlreadyHere, same_bytes
+from tenants.ciphers import digest
 from tenants.errors import Refused
 from tenants.wording import counted, size
 
@@ -85,7 +86,7 @@ class _Run:
         if reference in self._references:
             return LeftOut.SAME_NAME
         self._references.add(reference)
-        pk = uuid5(self._archive.pk, f"file {member.number}")  # its path would tell whoever tries names whether they are right
+        pk = uuid5(self._archive.pk, digest("dedupe", f"file:{reference}").hex())  # keyed: nobody can try whether a name is it
         if pk in self._there:
             return _Taken.ADDED if self._there[pk] is None else LeftOut.DELETED
         if pk in self._erased:
