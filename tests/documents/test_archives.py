@@ -495,6 +495,12 @@ class TestItsDocuments:
         assert "d.txt (12 bytes): left out, a newer version of the archive has been opened" in text(first)
         assert out_of(second) == {"letters/d.txt": "the last, corrected 1"}
 
+    def test_of_too_many_files_it_says_that_there_are_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unpacking, "MAX_FILES", 3)  # of the text alone: ten thousand take minutes
+        archive = put(files.zipped(CONTENT))
+        ingestion.ingest(archive.pk)
+        assert text(archive).endswith("What comes after these was not looked at.")
+
     def test_without_room_for_all_it_says_so_and_goes_on_later(
         self, workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch
     ) -> None:
