@@ -186,12 +186,16 @@ def look_for_returned() -> int:
     """
     with transaction.atomic():
         _wait_for_others()  # what is being erased at this moment is not back
-        erased = (UUID(each) for line in witness.lines(erasures.list_of(current_tenant().pk)) for each in line["documents"])
-        found = sum(Document.objects.filter(pk__in=batch).count() for batch in batches(erased))
+        found = sum(Document.objects.filter(pk__in=batch).count() for batch in batches(erased_ids()))
     if found:
         logger.error("%d erased documents are back in %s: to be erased again", found, current_tenant().pk)
         erasures.begin_anew(current_tenant())
     return found
+
+
+def erased_ids() -> Iterator[UUID]:
+    """Every document that this workspace erased: none of these ids may ever be a document's again."""
+    return (UUID(each) for line in witness.lines(erasures.list_of(current_tenant().pk)) for each in line["documents"])
 
 
 # ---------------------------------------------------------------- within the transaction
@@ -348,6 +352,8 @@ def cannot_reach() -> list[str]:
     """What erasing a document does not reach: said on its receipt, and before it is erased."""
     return [
         "Copies that people downloaded, exported or sent.",
+        "ZIP archives which hold the same file, and, of an archive, the documents that came out of it: each until it is erased "
+        "itself.",
         f"Backups of the database and of the files made before, {receipts.backups_in_words()}. They hold it encrypted "
         "under the workspace's key, which lives on. Cloister erases it again before it serves a database restored from one.",
         "Disk blocks and the write-ahead log of the database: freed, and encrypted, until they are written over.",

@@ -39,7 +39,7 @@ def receive(
 
     What has the name (or the reference) of a document in the collection becomes its next version, with the metadata of the
     one in use where none is given. Raises AlreadyHere when one of `unless_among` has the same bytes. `archive`: the
-    document that the file came out of.
+    document that the file came out of; its values fill in what the one in use has not.
 
     Raises Refused when the collection is being deleted, or the workspace has no room for the file.
     """
@@ -72,7 +72,8 @@ def receive(
                     raise versions.AlreadyHere(there_is, same_name=same_name)
             versions.fill_names(collection)
             if (last := versions.follow(document)) is not None:
-                values = versions.inherited(last) | {field: value for field, value in (values or {}).items() if value}
+                given, before = {field: value for field, value in (values or {}).items() if value}, versions.inherited(last)
+                values = given | before if archive else before | given  # nobody typed them for this file of an archive
             document.save(force_insert=True)
             Value.objects.bulk_create(
                 Value(id=Value.identity(document.id, field), document=document, field_id=field, value=value)

@@ -59,7 +59,14 @@ def document_erase(request: WorkspaceRequest, document_id: UUID) -> HttpResponse
     if request.method == "POST":
         return _erase(request, [shown.id], f"{shown.called} is erased{series.with_versions(shown)}.")
     found = access.visible_trash(request.membership).filter(pk__in=series.with_all([shown.id]))
-    context = {"document": shown, "counted": _counted(found), "cannot_reach": erasing.cannot_reach()}
+    others = Document.objects.filter(collection__in=access.visible_collections(request.membership))  # in the trash, too
+    context = {
+        "document": shown,
+        "counted": _counted(found),
+        "came_from": others.filter(pk__in=found.values("archive")).order_by("-created_at").first(),
+        "came_out": others.filter(archive__in=found.values("pk")).count(),
+        "cannot_reach": erasing.cannot_reach(),
+    }
     return render(request, "documents/document_erase.html", context)
 
 

@@ -1,7 +1,7 @@
 """The files of an archive become documents of their own; the archive's own text says what became of each.
 
 The archive is opened in the sandbox alone: here its files arrive in pieces and are encrypted as they come. Each has an id that
-follows from the archive's and its place in it, so that a run which was cut off is followed by one that makes the rest. Knows
+follows from the archive's and its path in it, so that a run which was cut off is followed by one that makes the rest. Knows
 no format of archives.
 """
 
@@ -14,8 +14,8 @@ from uuid import UUID, uuid5
 
 from django.conf import settings
 
-from documents import ledger, storage, versions
-from documents.extraction.members import ZIP, LeftOut, Member, Spoilt, folder_of
+from documents import erasing, ledger, series, storage, versions
+from documents.extraction.members import MAX_FILES, ZIP, LeftOut, Member, Spoilt, folder_of
 from documents.extraction.pages import Extraction, Page, flowing
 from documents.extraction.sandbox import Sandbox
 from documents.importing import kept
@@ -24,11 +24,12 @@ from documents.reasons import Reason, Unreadable
 from documents.receiving import receive
 from documents.uploads import safe_name, safe_path
 from documents.versions import AlreadyHere, same_bytes
+from tenants.ciphers import digest
 from tenants.errors import Refused
 from tenants.wording import counted, size
 
 TURN_SECONDS = 20.0  # a file takes some 40 ms; ten thousand would keep other workspaces from the worker for minutes
-COMPARED_BYTES = 1_000_000  # what is no larger is compared before it is stored
+COMPARED_BYTES = 20_000_000  # of a file that is held in memory to be compared before it is stored
 
 
 class TurnIsOver(Exception):
@@ -63,12 +64,13 @@ class _Run:
         self._archive = archive
         self._folder = folder_of(archive.reference or archive.file_name)
         self._values = {value.field_id: value.value for value in archive.values.all()}
-        self._there = set(Document.objects.filter(archive=archive.pk).values_list("pk", flat=True))
+        there = Document.objects.filter(archive=archive.pk)
+        self._there = dict(there.values_list("pk", "trashed_at"))
+        self._erased = set(erasing.erased_ids())  # after what is there: what goes in between is in one of them
         self._references: set[str] = set()
         self._became: Counter[LeftOut | _Taken] = Counter()
         self._lines: list[str] = []
-        self._kept = False  # something became a document in this run
-        self._until: float | None = None  # set with the first file that is new
+        self._until: float | None = None  # set with the first file that became a document in this run
 
     def take(self, member: Member) -> None:
         became = member.left_out or self._document(member)
@@ -84,12 +86,16 @@ class _Run:
         if reference in self._references:
             return LeftOut.SAME_NAME
         self._references.add(reference)
-        pk = uuid5(self._archive.pk, f"file {member.number}")  # its path would tell whoever tries names whether they are right
+        pk = uuid5(self._archive.pk, digest("dedupe", f"file:{reference}").hex())  # keyed: nobody can try whether a name is it
         if pk in self._there:
-            return _Taken.ADDED
+            return _Taken.ADDED if self._there[pk] is None else LeftOut.DELETED
+        if pk in self._erased:
+            return LeftOut.DELETED
         self._go_on(member)
+        if self._is_outdated():
+            return LeftOut.OUTDATED
         if member.size > settings.MAX_UPLOAD_BYTES:
-            return LeftOut.TOO_LARGE
+            return LeftOut.REFUSED
         if not storage.has_room(member.size):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
@@ -101,19 +107,27 @@ class _Run:
         except Refused:
             ledger.still_working(self._archive.pk)  # the collection can be gone, and the archive with it
             raise Unreadable(Reason.NO_ROOM, "quota", ZIP) from None
-        self._kept = True
+        self._until = self._until or time.monotonic() + TURN_SECONDS
         return _Taken.ADDED
 
     def _go_on(self, member: Member) -> None:
-        if self._kept and self._until is not None and time.monotonic() > self._until:
+        if self._until is not None and time.monotonic() > self._until:
             raise TurnIsOver
-        self._until = self._until or time.monotonic() + TURN_SECONDS
-        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._kept)
+        ledger.reading(self._archive.pk, done=member.number - 1, total=member.total, kept=self._until is not None)
+
+    def _is_outdated(self) -> bool:
+        """Asked before each file: a newer version may be opened at any time, and its files must stay the newest.
+
+        One that nobody has opened yet may turn out to be damaged, and none would bring these files.
+        """
+        newer = series.of_series(series.of(self._archive)).filter(version__gt=self._archive.version, trashed_at=None)
+        given_up = (Document.State.FAILED, Document.State.CANCELLED)
+        return any(version.is_archive for version in newer.exclude(state__in=given_up))
 
     def _receive(self, pk: UUID, member: Member, reference: str) -> None:
         archive, pieces = self._archive, member.pieces
         named = archive.collection.documents.filter(name_digest=versions.name_digest(archive.collection_id, reference))
-        if member.size <= COMPARED_BYTES:
+        if member.size <= COMPARED_BYTES and named.filter(size=member.size).exists():
             pieces = iter(whole := list(pieces))
             if same := same_bytes(storage.content_digest(whole), named):
                 raise AlreadyHere(same, same_name=True)
@@ -138,6 +152,7 @@ class _Run:
         said += [f"{already:,} here already"] if already else []
         said += [f"{left:,} left out"] if (left := total - added - already) else []
         last = [f"Not listed: {counted(system, 'file')} hidden or added by a system, such as .DS_Store"] if system else []
+        last += ["What comes after these was not looked at."] if self._became.total() > MAX_FILES else []
         return "\n".join([f"{', '.join(said)}.", "", *self._lines, *last])
 
 

@@ -7,6 +7,7 @@ from documents.extraction.containers import SIGNATURE, Container
 from documents.extraction.members import ZIP
 from documents.reasons import Reason, Unreadable
 
+_ZIP_SIGNATURES = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 # What is in a zip that is no archive of files: in documents, and in programs and other things that are not read.
 _NO_FILES = frozenset({
     "mimetype", "meta-inf/container.xml", "[content_types].xml",
@@ -61,7 +62,7 @@ def detect(document: bytes, extension: str) -> str:
         raise Unreadable(Reason.EMPTY)
     if b"%PDF-" in document[:1024]:
         return "pdf"
-    if document.startswith(b"PK"):
+    if is_zip(document):
         return _zipped(document)
     if document.startswith(SIGNATURE):
         return _contained(document)
@@ -70,6 +71,16 @@ def detect(document: bytes, extension: str) -> str:
     if name := _picture(document):
         return name
     return _text(document, extension.lower())
+
+
+def is_zip(head: bytes) -> bool:
+    """By how it begins: an archive of files, or what documents and programs are kept in."""
+    return head.startswith(_ZIP_SIGNATURES)
+
+
+def is_archive(document: bytes) -> bool:
+    """Whether a zip holds files, and is no document. Raises Unreadable when its directory is damaged."""
+    return _NO_FILES.isdisjoint(map(key, open_zip(document).namelist()))
 
 
 def _contained(document: bytes) -> str:
@@ -84,7 +95,7 @@ def _contained(document: bytes) -> str:
 
 
 def _zipped(document: bytes) -> str:
-    if _NO_FILES.isdisjoint(map(key, open_zip(document).namelist())):
+    if is_archive(document):
         return ZIP
     archive = Archive(document)
     kind = archive.read("mimetype", b"").strip()

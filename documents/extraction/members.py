@@ -36,6 +36,7 @@ class LeftOut(StrEnum):
     EMPTY = "it is empty"
     ENCRYPTED = "it is protected with a password"
     TOO_LARGE = "it is larger than 500 MB"
+    REFUSED = "it is larger than this installation accepts"
     TOO_DENSE = "it is compressed so much that it seems built to do harm"
     TOO_MUCH = "what comes before it is all that an archive may hold: 10,000 files, 2 GB"
     LINK = "it is a link to another file"
@@ -46,6 +47,9 @@ class LeftOut(StrEnum):
     METHOD = "it is compressed in a way that Cloister does not read"
     DAMAGED = "it is damaged"
     NESTED = "archives within archives are opened two levels deep"
+    OUTDATED = "a newer version of the archive has been opened"
+    HELD = "it is an archive, or a document built like one, and larger than 200 MB"
+    DELETED = "it was deleted after it had come out of the archive"
     UNSAFE = "it is an archive built in a way that cannot be opened safely"
 
 
@@ -155,7 +159,7 @@ class Reader:
         number, total, size, code = _ENTRY.unpack_from(body)
         path = body[_ENTRY.size :].decode("utf-8", "replace")
         self._numbers += 1
-        if not (number == self._numbers <= min(total, MAX_FILES + 1) and path and code <= len(_WHY)):
+        if not (number == self._numbers <= total <= MAX_FILES + 1 and path and code <= len(_WHY)):
             raise Malformed
         if code:
             return Member(number, total, path, size, _WHY[code - 1], iter(()))

@@ -8,14 +8,16 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.test import Client
 
-from documents import exporting, ingestion, ledger, quotas, storage, unpacking
+from documents import erasing, exporting, ingestion, ledger, quotas, storage, trash, unpacking
 from documents.extraction import members
+from documents.extraction.formats import zipped
 from documents.extraction.members import LeftOut, Member, Reader, Spoilt
 from documents.extraction.sandbox import Sandbox
 from documents.fields import add_field
@@ -91,7 +93,7 @@ class TestWhatIsInIt:
             assert unpacked(files.zipped({"a.txt": "words" * 99}, method)) == {"a.txt": b"words" * 99}
 
     def test_names_are_read_in_the_encoding_they_were_written_in(self, unpacked: Unpacked) -> None:
-        archive = files.zipped({"gr0sse.txt": "1", "dir\\b.txt": "2"})
+        archive = files.zipped({"gr0sse.txt": "1", "./dir\\./b.txt": "2"})
         assert set(unpacked(archive.replace(b"gr0sse", b"gr\x94\xe1en"))) == {"größen.txt", "dir/b.txt"}
         assert set(unpacked(archive.replace(b"gr0sse", "größ".encode()))) == {"größ.txt", "dir/b.txt"}
 
@@ -142,6 +144,20 @@ class TestWhatIsInIt:
             "x/first/second files/third.zip": LeftOut.NESTED,
             "letter.docx": letter,
         }
+
+    def test_what_is_no_archive_becomes_a_document_whatever_is_in_it(self, unpacked: Unpacked) -> None:
+        """Whether it can be read is for its own reader to say, with its own reason."""
+        large = files.zipped({"[Content_Types].xml": "x", "ppt/film.mp4": bytes(52_500_000)})
+        many = files.zipped({"META-INF/MANIFEST.MF": "x"} | {f"{n}.class": "x" for n in range(5001)}, zipfile.ZIP_STORED)
+        made = {"film.pptx": large, "program.jar": many, "signs.txt": b"PKW;1\nLKW;2\n", "PK.bin": b"PK"}
+        assert unpacked(files.zipped(made)) == made
+
+    def test_what_may_be_an_archive_and_is_too_large_to_be_looked_at(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(zipped, "HELD_BYTES", 100)
+        frames = zipped.unpack(files.zipped({"inner.zip": files.zipped({"a.txt": "a"}), "large.txt": "b" * 101}))
+        found: dict[str, LeftOut | None] = {}
+        Reader(lambda: next(frames, b"")).each(lambda member: found.update({member.path: member.left_out}))
+        assert found == {"inner.zip": LeftOut.HELD, "large.txt": None}
 
     def test_what_other_programs_keep_in_a_zip_is_no_archive_of_files(self, refusal: Refusal) -> None:
         for sign in ("META-INF/MANIFEST.MF", "Index/Document.iwa", "[Content_Types].xml"):
@@ -234,7 +250,8 @@ class TestTheChannel:
             members.pack_piece(b"x"),
             members.pack_file(2, 2, "a", 1),
             members.pack_file(1, 0, "a", 1),
-            members.pack_file(1, 99_999, "", 1),
+            members.pack_file(1, 1, "", 1),
+            members.pack_file(1, members.MAX_FILES + 2, "a", 1, LeftOut.LINK),
             members.pack_file(1, 1, "a", 0),
             members.pack_file(1, 1, "a", members.MAX_FILE_BYTES + 1),
             members.pack_file(1, 1, "a", 1) + members.pack_piece(b"xx"),
@@ -388,22 +405,65 @@ class TestItsDocuments:
         archive.refresh_from_db()
         assert (archive.state, out_of(archive)) == (State.READY, EXPECTED)
 
+    def test_what_was_deleted_meanwhile_does_not_come_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
+        archive = put(files.zipped(CONTENT))
+        ingestion.ingest(archive.pk)
+        ingestion.ingest(archive.pk)
+        erased, thrown = Document.objects.filter(archive=archive.pk).order_by("created_at")
+        erasing.erase([erased.pk])
+        trash.trash([thrown.pk], None)
+        for _ in range(3):
+            ingestion.ingest(archive.pk)
+        archive.refresh_from_db()
+        assert archive.state == State.READY
+        assert list(out_of(archive)) == list(EXPECTED)[1:]
+        assert text(archive).startswith("2 documents of 4 files, 2 left out.")
+        assert text(archive).count("left out, it was deleted after it had come out of the archive") == 2
+        assert erasing.look_for_returned() == 0
+
     def test_unchanged_it_is_one_turn_in_which_nothing_is_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first, again = put(files.zipped(CONTENT)), put(files.zipped(CONTENT), "letters.zip")
+        content = {**CONTENT, "large.bin": random.Random(6).randbytes(2_000_000)}
+        first, again = put(files.zipped(content)), put(files.zipped(content), "letters.zip")
         ingestion.ingest(first.pk)
         monkeypatch.setattr(unpacking, "TURN_SECONDS", 0)
         monkeypatch.setattr(storage, "store", None)
         ingestion.ingest(again.pk)
         again.refresh_from_db()
         assert again.state == State.READY
-        assert text(again).startswith("0 documents of 4 files, 4 here already.")
+        assert text(again).startswith("0 documents of 5 files, 5 here already.")
 
-    def test_again_with_changes_it_brings_new_versions(self) -> None:
+    def test_what_was_here_before_takes_nothing_of_the_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = put(files.zipped(CONTENT))
         ingestion.ingest(first.pk)
+        clock = [0.0]
+
+        def taking(seconds: float, verb: Callable[..., Any]) -> Callable[..., Any]:
+            def done(*args: Any, **kwargs: Any) -> Any:
+                clock[0] += seconds
+                return verb(*args, **kwargs)
+
+            return done
+
+        monkeypatch.setattr(unpacking, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr(unpacking, "same_bytes", taking(unpacking.TURN_SECONDS, unpacking.same_bytes))
+        monkeypatch.setattr(unpacking, "receive", taking(unpacking.TURN_SECONDS / 5, unpacking.receive))
+        again = put(files.zipped({**CONTENT, **{f"new {number}.txt": str(number) for number in range(4)}}))
+        ingestion.ingest(again.pk)
+        again.refresh_from_db()
+        assert (again.state, len(out_of(again))) == (State.READY, 4)
+
+    def test_again_with_changes_it_brings_new_versions(self) -> None:
+        field = add_field(collection_named("Post"), "State", "keyword")
+        first = put(files.zipped(CONTENT), values={field.pk: "open"})
+        ingestion.ingest(first.pk)
+        changed = Document.objects.filter(archive=first.pk).order_by("created_at")[0].values.get()
+        changed.value = "closed"
+        changed.save()
         for each in Document.objects.filter(archive=first.pk):
             ingestion.ingest(each.pk)
-        second = put(files.zipped({**CONTENT, "a.txt": "the first, corrected", "new.txt": "one more"}))
+        corrected = files.zipped({**CONTENT, "a.txt": "the first, corrected", "new.txt": "one more"})
+        second = put(corrected, values={field.pk: "open"})
         assert second.version == 2
         ingestion.ingest(second.pk)
         assert out_of(second) == {
@@ -411,8 +471,35 @@ class TestItsDocuments:
             "letters/c.bin": EXPECTED["letters/c.bin"].replace(" 1", " 2"),  # it failed: tried again
             "letters/new.txt": "one more 1",
         }
+        values = Value.objects.filter(document__archive=second.pk).select_related("document")
+        assert {each.document.file_name: each.value for each in values} == {
+            "a.txt": "closed", "c.bin": "open", "new.txt": "open",
+        }  # fmt: skip
         assert "d.txt (12 bytes): here already" in text(second)
         assert text(second).startswith("3 documents of 5 files, 2 here already.")
+
+    def test_what_is_left_of_it_does_not_go_over_a_newer_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = put(files.zipped(CONTENT))
+        with monkeypatch.context() as patch:
+            patch.setattr(unpacking, "TURN_SECONDS", 0)
+            ingestion.ingest(first.pk)
+        second = put(files.zipped({"d.txt": "the last, corrected"}))
+        with monkeypatch.context() as patch:
+            patch.setattr(unpacking, "TURN_SECONDS", 0)
+            ingestion.ingest(first.pk)
+        assert list(out_of(first)) == list(EXPECTED)[:2]  # nobody has opened the other yet
+        ingestion.ingest(second.pk)
+        ingestion.ingest(first.pk)
+        first.refresh_from_db()
+        assert (first.state, list(out_of(first))) == (State.READY, list(EXPECTED)[:2])
+        assert "d.txt (12 bytes): left out, a newer version of the archive has been opened" in text(first)
+        assert out_of(second) == {"letters/d.txt": "the last, corrected 1"}
+
+    def test_of_too_many_files_it_says_that_there_are_more(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(unpacking, "MAX_FILES", 3)  # of the text alone: ten thousand take minutes
+        archive = put(files.zipped(CONTENT))
+        ingestion.ingest(archive.pk)
+        assert text(archive).endswith("What comes after these was not looked at.")
 
     def test_without_room_for_all_it_says_so_and_goes_on_later(
         self, workspace_a: Tenant, monkeypatch: pytest.MonkeyPatch
@@ -510,6 +597,11 @@ def test_its_page_leads_to_its_documents_and_back(
     assert (
         f'href="{address(f"documents/{archive.pk}/")}"' in client_viewer.get(address(f"documents/{child.pk}/")).content.decode()
     )
+    said = {child: "It came out of “letters.zip”, which holds it", archive: "5 documents that came out of it stay until they"}
+    for each, words in said.items():
+        client_editor.post(address(f"documents/{each.pk}/delete/"))
+        assert words in client_editor.get(address(f"documents/{each.pk}/erase/")).content.decode()
+        client_editor.post(address(f"documents/{each.pk}/restore/"))
     client_editor.post(address("documents/act/"), {"do": "cancel", "which": "all", "query": f"archive={archive.pk}"})
     with workspace(workspace_a):
         left = Document.objects.exclude(state=State.CANCELLED)

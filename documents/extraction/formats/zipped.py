@@ -19,7 +19,7 @@ from zipfile import ZipFile, ZipInfo
 
 from documents.extraction import members
 from documents.extraction.archives import open_zip
-from documents.extraction.detection import detect
+from documents.extraction.detection import is_archive, is_zip
 from documents.extraction.members import ZIP, LeftOut, folder_of
 from documents.reasons import Reason, Unreadable
 
@@ -34,8 +34,8 @@ _UNIX = 3
 _LOCAL_HEADER = 30  # bytes, before the name
 # What zipfile and the decompressors below it raise at bytes that were damaged, or made to ask for too much.
 _BROKEN = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, NotImplementedError,
-    RuntimeError, MemoryError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError, OverflowError,
+    NotImplementedError, RuntimeError, MemoryError,
 )  # fmt: skip
 
 
@@ -87,13 +87,16 @@ class _Unpacking:
         try:
             file: BinaryIO = archive.open(info)  # type: ignore[assignment]  # what it has of one
             head = file.read(members.PIECE_BYTES)
-            if head.startswith(b"PK") and info.file_size <= HELD_BYTES:
+            if is_zip(head):
+                if info.file_size > HELD_BYTES:
+                    yield from self._left_out(path, info.file_size, LeftOut.HELD)
+                    return
                 self._held += info.file_size
                 if self._held > members.MAX_TOTAL_BYTES:
                     raise Unreadable(Reason.TOO_LARGE)
                 content = head + file.read()
                 file, head = io.BytesIO(content), b""
-                inner = _archive_in(content, path)
+                inner = open_zip(content) if is_archive(content) else None
                 entries = _entries(inner) if inner and depth < DEPTH else []
         except Unreadable as unreadable:
             yield from self._left_out(path, info.file_size, _WHY.get(unreadable.reason, LeftOut.UNSAFE))
@@ -144,11 +147,6 @@ _WHY = {
     Reason.EMPTY: LeftOut.EMPTY,
     Reason.TOO_LARGE: LeftOut.TOO_MUCH,
 }
-
-
-def _archive_in(content: bytes, path: str) -> ZipFile | None:
-    """The archive that a file is; None where it is a document. Raises Unreadable when it is neither."""
-    return open_zip(content) if detect(content, path.rpartition(".")[2]) == ZIP else None
 
 
 def _entries(archive: ZipFile) -> list[_Entry]:
@@ -202,7 +200,4 @@ def _path(info: ZipInfo) -> str:
     if not info.flag_bits & _UTF8_FLAG:
         with contextlib.suppress(UnicodeEncodeError, UnicodeDecodeError):
             name = name.encode("cp437").decode("utf-8")
-    name = name.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name or "unnamed"
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part != ".") or "unnamed"
