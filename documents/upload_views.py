@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 from documents import quotas, sidecar, storage
 from documents.access import visible_documents
 from documents.describing import Invalid
+from documents.extraction.sandbox import LARGEST_BYTES
 from documents.forms import UploadForm
 from documents.models import Collection, Document
 from documents.reasons import READABLE
@@ -54,6 +55,7 @@ def area(form: UploadForm) -> dict[str, object]:
         "quota_bars": [bar for bar in quotas.bars() if bar.is_tight],
         "readable": READABLE,
         "size_limit": size_limit(),
+        "read_limit": f"{LARGEST_BYTES // 1_000_000} MB" if settings.MAX_UPLOAD_BYTES > LARGEST_BYTES else "",
         "max_bytes": settings.MAX_UPLOAD_BYTES,
     }
 
