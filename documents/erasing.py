@@ -361,8 +361,8 @@ def cannot_reach() -> list[str]:
         "judgments keep the names that were typed into them.",
         "The audit log, which names documents by id.",
         "Memory of other running processes: its words, as digests, the metadata it was filtered by, and, except at the "
-        "level open, its vectors. They are found no more from the next search on, and dropped when the list is put together anew "
-        "or has not been used for some minutes.",
+        "level open, its vectors. They are found no more from the next search on, and dropped when the list is put together "
+        "anew or has not been used for some minutes.",
     ]
 
 
