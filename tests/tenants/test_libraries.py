@@ -217,9 +217,6 @@ def test_a_reader_searches_opens_and_downloads(book: Document, reader: Client, v
     assert page.status_code == 200
     assert "A late return costs" in page.content.decode()
     assert "Move to trash" not in page.content.decode()
-    with workspace(workspace_b):
-        older = DocumentFactory(series=book.pk, version=2, is_current=False, collection=book.collection)
-    assert "This version is not in use" in reader.get(f"/w/beta/documents/{older.pk}/").content.decode()
     assert reader.get(f"/w/beta/like/{passage_id(book.pk, 0)}/").status_code == 200
     assert reader.get("/w/beta/presence/").status_code == 204
     for event in ("search.searched", "document.opened"):
