@@ -107,9 +107,10 @@ class ColumnCipher:
         return header + nonce + encrypt(nonce, plaintext, begun + LENGTH(len(row)) + row)
 
     def decrypt(self, pk: object, blob: bytes) -> bytes:
-        row = str(pk).encode()
+        row, header = str(pk).encode(), blob[: HEADER.size]
+        opens = self._opens.get(header)  # here, since a call for each value is felt
         try:
-            decrypt, begun = self._opening(blob[: HEADER.size])
+            decrypt, begun = opens or self._opening(header)
             return decrypt(blob[HEADER.size : BODY], blob[BODY:], begun + LENGTH(len(row)) + row)
         except (InvalidTag, struct.error, ValueError) as error:
             raise Tampered(f"the value at {(*self._place, str(pk))} does not open") from error
@@ -125,7 +126,7 @@ class ColumnCipher:
             try:
                 if decrypt is None or blobs[at : at + HEADER.size] != last:
                     last = blobs[at : at + HEADER.size]
-                    decrypt, begun = self._opening(last)
+                    decrypt, begun = self._opens.get(last) or self._opening(last)
                     begun += LENGTH(UUID_WRITTEN)
                 opened.append(decrypt(blobs[at + HEADER.size : at + BODY], blobs[at + BODY : at + length], begun + row))
             except (InvalidTag, struct.error, ValueError) as error:
@@ -134,13 +135,11 @@ class ColumnCipher:
 
     def _opening(self, header: bytes) -> tuple[Callable[..., bytes], bytes]:
         """How values with this header open, and the beginning of what is bound. Raises ValueError for one that is none."""
-        found = self._opens.get(header)
-        if found is None:
-            layout, algorithm, version = HEADER.unpack(header)
-            if (layout, algorithm) != (FORMAT, AES_256_GCM):
-                raise ValueError("unknown format")
-            found = self._cipher.aead(version).decrypt, self._cipher.bound_before(header, (*self._place, ""))
-            self._opens[header] = found
+        layout, algorithm, version = HEADER.unpack(header)
+        if (layout, algorithm) != (FORMAT, AES_256_GCM):
+            raise ValueError("unknown format")
+        found = self._cipher.aead(version).decrypt, self._cipher.bound_before(header, (*self._place, ""))
+        self._opens[header] = found
         return found
 
     def _begin(self) -> tuple[bytes, Callable[..., bytes], bytes]:
