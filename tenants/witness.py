@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,12 @@ def alone(name: str) -> Iterator[None]:
 
 
 def _path(name: str) -> Path:
-    path = Path(settings.WITNESS_DIR) / name
+    return _located(str(settings.WITNESS_DIR), name)
+
+
+@lru_cache(maxsize=4096)  # every request looks a dozen of them up
+def _located(directory: str, name: str) -> Path:
+    path = Path(directory) / name
     if ".." in path.parts:
         raise ValueError(f"{name!r} is no name")
     return path

@@ -38,6 +38,8 @@ from tenants.sweeping import public_sweeper
 logger = logging.getLogger(__name__)
 
 About = str | int | bool | None
+Last = tuple[int, bytes]  # the number and digest of a log's last entry
+LAST_ENTRY = "SELECT number, digest FROM audit_head WHERE id = 1"
 _withheld = threading.local()
 
 
@@ -162,12 +164,10 @@ class _Waiting:
 
 def _append(waiting: _Waiting) -> None:
     """In a transaction, until whose end the head is locked."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT number, digest FROM audit_head WHERE id = 1 FOR UPDATE")
-        number, before = cursor.fetchone()
+    last = _last_entry(locked=True)
     if waiting.source is not None and Entry.objects.filter(source=waiting.source).exists():
         return
-    added = _add([waiting], number, bytes(before))
+    added = _add([waiting], *last)
     assert added, "the head is locked"
 
 
@@ -177,6 +177,7 @@ class _Queue:
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
+        self._last: Last | None = None  # what this process added: most often nobody else has added anything since
 
     def write(self, own: _Waiting) -> None:
         """On the disk when this returns, by this thread or another. What fails here is left to the others to try again."""
@@ -186,7 +187,7 @@ class _Queue:
                 return
             together = [self._waiting.popleft() for _ in range(len(self._waiting))]
             try:
-                _write(together)
+                self._last = _write(together, self._last)
             except BaseException:
                 self._waiting.extendleft(each for each in reversed(together) if each is not own)
                 raise
@@ -197,18 +198,23 @@ class _Queue:
 _queues: dict[uuid.UUID, _Queue] = {}
 
 
-def _write(together: list[_Waiting]) -> None:
-    """Without a transaction and a lock: where another process was faster, nothing is added, and it begins anew."""
-    added = False
-    while not added:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT number, digest FROM audit_head WHERE id = 1")
-            number, before = cursor.fetchone()
-        added = _add(together, number, bytes(before))
+def _write(together: list[_Waiting], last: Last | None) -> Last:
+    """Without a transaction and a lock: where `last` is not the last entry any more, nothing is added, and it begins anew."""
+    added = _add(together, *last) if last else None
+    while added is None:
+        added = _add(together, *_last_entry())
+    return added
 
 
-def _add(together: list[_Waiting], number: int, before: bytes) -> bool:
-    """What follows entry `number`, whose digest is `before`; False where that is not the last entry any more.
+def _last_entry(*, locked: bool = False) -> Last:
+    with connection.cursor() as cursor:
+        cursor.execute(f"{LAST_ENTRY} FOR UPDATE" if locked else LAST_ENTRY)
+        number, digest = cursor.fetchone()
+    return number, bytes(digest)
+
+
+def _add(together: list[_Waiting], number: int, before: bytes) -> Last | None:
+    """What follows entry `number`, whose digest is `before`; nothing where that is not the last entry any more.
 
     In one statement, past the ORM: a search waits for it.
     """
@@ -222,31 +228,27 @@ def _add(together: list[_Waiting], number: int, before: bytes) -> bool:
         rows.append((last, each.at, each.event.value, who.person_id, bytes(seal(last, details)), digest, each.source))
     with connection.cursor() as cursor:
         cursor.execute(
-            "WITH head AS (UPDATE audit_head SET number = %s, digest = %s WHERE id = 1 AND number = %s RETURNING id) "
+            "WITH head AS (UPDATE audit_head SET number = %s, digest = %s WHERE id = 1 AND (number, digest) = (%s, %s) "
+            "RETURNING id) "
             "INSERT INTO audit_entry (number, at, event, person_id, details, digest, source) SELECT entry.* FROM head, unnest("
             "%s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[], %s::bytea[], %s::bytea[], %s::uuid[]) AS entry",
-            [last, digest, number, *map(list, zip(*rows, strict=True))],
+            [last, digest, number, before, *map(list, zip(*rows, strict=True))],
         )
-        added = cursor.rowcount == len(rows)
-    if added:
-        transaction.on_commit(partial(_witness_head, witness_name(tenant), last, digest.hex()))
-    return added
+        if cursor.rowcount != len(rows):
+            return None
+    transaction.on_commit(partial(_witness_head, witness_name(tenant), last, digest.hex()))
+    return last, digest
 
 
 def _witness_head(name: str, number: int, digest: str) -> None:
     """Not durable: after a power cut the witness may lag behind the log, which is no alarm; the other way round is. So it
     may when it cannot be written: the entry is committed, and whoever made it is told so.
     """
-
-    def is_behind() -> bool:
-        known = witness.record(name)
-        return known is None or known["number"] < number
-
     try:
-        if is_behind():  # the number only goes up: who comes late need not wait for the others
-            with witness.alone(name):
-                if is_behind():
-                    witness.keep(name, {"number": number, "digest": digest}, durable=False)
+        with witness.alone(name):
+            known = witness.record(name)
+            if known is None or known["number"] < number:  # it only goes up: another process may have been faster
+                witness.keep(name, {"number": number, "digest": digest}, durable=False)
     except OSError as error:
         logger.error("the head of %s is not witnessed: %s", name, describe_exception(error))
 

@@ -181,11 +181,11 @@ def test_what_waits_is_written_together(workspace_a: Any, monkeypatch: pytest.Mo
     before = verifying.verify(workspace_a).number
     write, written = recording._write, []
 
-    def counted(together: list[Any]) -> None:
+    def counted(together: list[Any], last: recording.Last | None) -> recording.Last:
         written.append(len(together))
         if len(written) <= fails:
             raise RuntimeError("whose turn it was")
-        write(together)
+        return write(together, last)
 
     monkeypatch.setattr(recording, "_write", counted)
     failed: list[BaseException] = []
@@ -203,7 +203,7 @@ def test_where_another_process_was_faster_it_begins_anew(workspace_a: Any, monke
     before = verifying.verify(workspace_a).number
     add, tries = recording._add, []
 
-    def outrun(together: list[Any], number: int, digest: bytes) -> bool:
+    def outrun(together: list[Any], number: int, digest: bytes) -> recording.Last | None:
         tries.append(number)
         if len(tries) == 1:
             with transaction.atomic():  # as another process would
@@ -211,12 +211,32 @@ def test_where_another_process_was_faster_it_begins_anew(workspace_a: Any, monke
         return add(together, number, digest)
 
     monkeypatch.setattr(recording, "_add", outrun)
+    monkeypatch.setattr(recording, "_queues", {})
     with workspace(workspace_a):
         record(Event.SEARCHED, results=1)
         assert list(Entry.objects.values_list("event", flat=True)[:2]) == [Event.SEARCHED, Event.KEPT]
     assert tries == [before, before, before + 1]
     verdict = verifying.verify(workspace_a)
     assert (verdict.problem, verdict.number) == ("", before + 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_process_knows_what_it_added_last_unless_somebody_else_has(workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = verifying.verify(workspace_a).number
+    look, looked = recording._last_entry, []
+    monkeypatch.setattr(recording, "_queues", {})
+    monkeypatch.setattr(recording, "_last_entry", lambda **how: looked.append(how) or look(**how))
+    with workspace(workspace_a):
+        for number in range(3):
+            record(Event.SEARCHED, results=number)
+        assert looked == [{}]
+        looked.clear()
+        with transaction.atomic():  # as another process would
+            record(Event.KEPT)
+        record(Event.SEARCHED, results=4)
+    assert looked == [{"locked": True}, {}]
+    verdict = verifying.verify(workspace_a)
+    assert (verdict.problem, verdict.number) == ("", before + 5)
 
 
 @pytest.mark.django_db(transaction=True)
