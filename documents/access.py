@@ -6,6 +6,7 @@ the canaries of the isolation self-test. Refuses to know how a page shows it.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -32,6 +33,17 @@ def visible_collections(membership: Membership) -> QuerySet[Collection]:
         return every_collection()
     named = CollectionMember.objects.filter(membership_id=membership.pk).values("collection_id")
     return every_collection().filter(Q(restricted=False) | Q(pk__in=named))
+
+
+# The same as SQL, for what is on the way of every search; takes `sees_all` and `membership` (visible_parameters).
+VISIBLE = (
+    "NOT c.is_canary AND (%(sees_all)s OR NOT c.restricted OR c.id IN "
+    "(SELECT collection_id FROM documents_collectionmember WHERE membership_id = %(membership)s))"
+)
+
+
+def visible_parameters(membership: Membership) -> dict[str, Any]:
+    return {"sees_all": membership.role == Role.OWNER, "membership": membership.pk}
 
 
 def visible_collection_ids(membership: Membership) -> frozenset[UUID]:

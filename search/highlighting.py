@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 
 from django.utils.safestring import SafeString, mark_safe
@@ -81,8 +82,16 @@ def _likely(text: str, wanted: frozenset[str], language: str) -> Iterable[re.Mat
     """
     if language != ENGLISH:
         return keywords.words(text)
-    letters = {each[0] for each in wanted}
-    return (found for found in keywords.words(text) if found.group()[0].casefold()[0] in letters)
+    return _beginning_with("".join(sorted({each[0] for each in wanted if each[0].isascii()}))).finditer(text)
+
+
+@lru_cache(maxsize=1024)
+def _beginning_with(letters: str) -> re.Pattern[str]:
+    """Of what keywords.words finds, the words that begin with one of these, and those that begin with no ASCII letter at all,
+    of which some do too once their case is folded. First the one sign that is looked for: so the rest of a text is skipped.
+    """
+    first = re.escape(letters + letters.upper())
+    return re.compile(rf"[{first}\x80-\U0010ffff](?<=[^\W_])(?<![^\W_].)[^\W_]*", re.DOTALL)
 
 
 def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:

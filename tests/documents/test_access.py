@@ -11,6 +11,7 @@ from django.test import Client
 from documents import access, receiving
 from documents.models import Collection, CollectionMember, Document
 from documents.receiving import create_collection
+from search.sources import sources
 from tenants import people
 from tenants.context import public_context, workspace
 from tenants.errors import Refused
@@ -40,6 +41,13 @@ def name(collection: Collection, who: Membership) -> None:
 # ---------------------------------------------------------------- the rule
 
 
+def searched(who: Membership) -> set[UUID]:
+    """What a search offers them, which has the rule in SQL of its own."""
+    found = {each.id for each in sources().collections(who)}
+    assert found == access.visible_collection_ids(who)
+    return found
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_a_restricted_collection_is_for_owners_and_those_it_names(
     role: str, secret: Document, workspace_a: Any, person: Callable[..., Any]
@@ -47,9 +55,12 @@ def test_a_restricted_collection_is_for_owners_and_those_it_names(
     who = membership(person(role, workspace_a), workspace_a)
     with workspace(workspace_a):
         assert access.visible_documents(who).exists() is (role == "owner")
+        assert (secret.collection_id in searched(who)) is (role == "owner")
         name(secret.collection, who)
         assert list(access.visible_documents(who)) == [secret]
         assert access.visible_by_name(who) == {secret.collection_id: "Board papers"}
+        assert searched(who) == {secret.collection_id}
+        assert searched(Membership(role=role)) == (searched(who) if role == "owner" else set())  # a guest's, never stored
 
 
 def test_canaries_are_nobodys(workspace_a: Any, owner: Any) -> None:
@@ -58,7 +69,7 @@ def test_canaries_are_nobodys(workspace_a: Any, owner: Any) -> None:
         canary = Collection.objects.create(name="Canary", name_digest=b"x" * 32, is_canary=True)
         name(canary, who)
         DocumentFactory(collection=canary)
-        assert access.visible_collection_ids(who) == frozenset()
+        assert searched(who) == set()
         assert not access.visible_documents(who).exists()
         assert not access.every_collection().exists()
 

@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.highlighting import mark, matches, readable, snippet, stems
+from search.keywords import words
+from search.languages import stem
 from search.questions import folded
 
 
@@ -64,6 +66,15 @@ def test_words_are_marked_in_the_language_of_the_text():
     assert snippet(text, stems("the reparatur haus strasse", "de"), language="de").words == ("Reparaturen", "Häusern", "Straße")
     assert snippet(text, stems("die der den", "de"), language="de").words == ()
     assert snippet(text, stems("reparatur haus"), language="en").words == ()
+
+
+MIXED = st.text(alphabet="aAbfiszkK_ -.,09éßſKﬁ”", max_size=200)
+
+
+@given(MIXED, MIXED.map(stems))
+def test_no_word_is_passed_over_for_how_it_begins(text: str, wanted: frozenset[str]):
+    every = [word.span() for word in words(text) if stem(word.group(), "en") in wanted]
+    assert matches(text, wanted) == [(a, b) for a, b in every if text[a].casefold()[0] in {each[0] for each in wanted}] == every
 
 
 def test_spans_lie_where_the_words_are():
