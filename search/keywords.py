@@ -524,10 +524,15 @@ class TermIndex:
 
     def passages(self, rows: npt.NDArray[np.int64]) -> list[tuple[UUID, int]]:
         """Document and sequence of each row."""
-        documents, starts = self.owners
+        documents, _ = self.owners
+        numbers, sequences = self.owned(rows)
+        return [(documents[n], s) for n, s in zip(numbers, sequences, strict=True)]
+
+    def owned(self, rows: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        """The number among `owners` of each row's document, and the row's sequence in it."""
+        _, starts = self.owners
         numbers = starts.searchsorted(rows, "right") - 1
-        sequences = rows - starts[numbers]
-        return [(documents[n], s) for n, s in zip(numbers.tolist(), sequences.tolist(), strict=True)]
+        return numbers.tolist(), (rows - starts[numbers]).tolist()
 
     @cached_property
     def owners(self) -> tuple[tuple[UUID, ...], npt.NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from search.querying import Hit
 from search.questions import Phrase
 from search.sources import Place, Source, addresses, sources
 from tenants.database import connection
+from tenants.wording import counted
 
 ROUNDING = 0.02  # of cosines: in another batch the model's bfloat16 yields another vector of a text (docs/benchmarks.md)
 
@@ -63,6 +64,31 @@ class Shown:
     url: str
     alike_url: str
     same: tuple[Link, ...]
+
+    @property
+    def cited(self) -> str:
+        """Where it stands, in words."""
+        return ", ".join(filter(None, (self.source.title, self.page_label, self.source.collection_name)))
+
+    @property
+    def others(self) -> str:
+        """How many more passages of the document there were; nothing when there were none."""
+        if not self.hit.more:
+            return ""
+        passages = counted(self.hit.more, "more passage")
+        return f"{passages} of this document {'is' if self.hit.more == 1 else 'are'} among the candidates."
+
+    @property
+    def by_meaning(self) -> str:
+        if not self.hit.dense_rank:
+            return "not compared"
+        return f"rank {self.hit.dense_rank:,} among the candidates, cosine {self.hit.dense:.3f}"
+
+    @property
+    def by_words(self) -> str:
+        if not self.hit.keyword_rank:
+            return "no word of the question occurs"
+        return f"rank {self.hit.keyword_rank:,}, BM25 {self.hit.keyword:.2f}"
 
 
 def link_to(chunk_id: UUID, document_id: UUID, page: int, collections: Collection[UUID]) -> Link | None:

@@ -249,24 +249,24 @@ def _ranked(index: TermIndex, candidates: Candidates, by_word: Rows, scores: Sco
     keyword = scores[rows]
     fused = ranking.fused(dense, keyword, mode.alpha)
     dense_ranks, keyword_ranks = ranking.ranks(dense), ranking.ranks(keyword)
-    places = index.passages(rows)
-    documents = [document for document, _ in places]
-    passages_of = Counter(documents)
-    order = ranking.best_per_key(documents, fused)[:limit]
+    numbers, sequences = index.owned(rows)
+    passages_of = Counter(numbers)
+    order = ranking.best_per_key(numbers, fused)[:limit]
+    documents = [index.owners[0][numbers[i]] for i in order]
     lengths = index.lengths(rows[order]).tolist()
     return [
         Hit(
-            document_id=places[i][0],
-            sequence=places[i][1],
+            document_id=document,
+            sequence=sequences[i],
             rank=rank,
             score=float(fused[i]),
             dense=float(dense[i]),
             keyword=float(keyword[i]),
             dense_rank=int(dense_ranks[i]) if mode is not Mode.WORDS else 0,
             keyword_rank=int(keyword_ranks[i]) if keyword[i] > 0 else 0,
-            more=passages_of[places[i][0]] - 1,
-            language=index.language(places[i][0]),
+            more=passages_of[numbers[i]] - 1,
+            language=index.language(document),
             length=length,
         )
-        for rank, (i, length) in enumerate(zip(order, lengths, strict=True), start=1)
+        for rank, (i, document, length) in enumerate(zip(order, documents, lengths, strict=True), start=1)
     ]

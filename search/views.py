@@ -80,7 +80,7 @@ def settled(request: WorkspaceRequest) -> HttpResponse:
     """Somebody stopped at what they had typed: the search whose results they see was meant. Shows nothing."""
     form = search_form(request, request.POST)
     if form.is_valid():
-        _note(request, form, _ask(form))
+        _record(form, _ask_and_remember(request, form))
     return HttpResponse(status=204)
 
 
@@ -142,13 +142,15 @@ def alike(request: WorkspaceRequest, passage_id: UUID) -> HttpResponse:
 
 def meant(request: WorkspaceRequest, form: SearchForm, page: str = "search/search.html", **more: Any) -> HttpResponse:
     """Results of a search that somebody meant, which is written down before anybody sees them."""
-    results = _ask(form)
     if (form.cleaned_data["page"] or 1) == 1:
-        with beside(partial(_note, request, form, results)):
+        results = _ask_and_remember(request, form)
+        with beside(partial(_record, form, results)):
             return render(request, page, {**_results(request, form, results), **more})
+    results = _ask(form)
     context = _results(request, form, results)
     if context["page"] == 1:  # there is no other; the next pages of the same search are no search of their own
-        _note(request, form, results)
+        own_searches.remember(request.membership, form.asked)
+        _record(form, results)
     return render(request, page, {**context, **more})
 
 
@@ -168,8 +170,13 @@ def _ask(form: SearchForm, limit: int = DEPTH) -> Results:
     )
 
 
-def _note(request: WorkspaceRequest, form: SearchForm, results: Results) -> None:
-    own_searches.remember(request.membership, form.asked)
+def _ask_and_remember(request: WorkspaceRequest, form: SearchForm) -> Results:
+    """Also in the member's history, which is written while the model computes."""
+    with beside(partial(own_searches.remember, request.membership, form.asked)):
+        return _ask(form)
+
+
+def _record(form: SearchForm, results: Results) -> None:
     record(Event.SEARCHED, results=len(results.hits), collection=form.cleaned_data["collection"] or None)
 
 
