@@ -82,16 +82,17 @@ def _likely(text: str, wanted: frozenset[str], language: str) -> Iterable[re.Mat
     """
     if language != ENGLISH:
         return keywords.words(text)
-    return _beginning_with("".join(sorted({each[0] for each in wanted if each[0].isascii()}))).finditer(text)
+    return _beginning_with(frozenset(each[0] for each in wanted)).finditer(text)
 
 
 @lru_cache(maxsize=1024)
-def _beginning_with(letters: str) -> re.Pattern[str]:
+def _beginning_with(letters: frozenset[str]) -> re.Pattern[str]:
     """Of what keywords.words finds, the words that begin with one of these, and those that begin with no ASCII letter at all,
-    of which some do too once their case is folded. First the one sign that is looked for: so the rest of a text is skipped.
+    of which some do too once their case is folded. First the one sign that is looked for, so that the rest of a text is
+    skipped; by what it is not, which compiles in a thirtieth of the time.
     """
-    first = re.escape(letters + letters.upper())
-    return re.compile(rf"[{first}\x80-\U0010ffff](?<=[^\W_])(?<![^\W_].)[^\W_]*", re.DOTALL)
+    others = "".join(sign for sign in map(chr, range(128)) if sign.lower() not in letters)
+    return re.compile(rf"[^{re.escape(others)}](?<=[^\W_])(?<![^\W_].)[^\W_]*", re.DOTALL)
 
 
 def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:
