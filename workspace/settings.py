@@ -196,7 +196,7 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
-            "builtins": ["workspace.templatetags.ui"],
+            "builtins": ["workspace.templatetags.ui", "workspace.templatetags.results"],
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
