@@ -1,6 +1,6 @@
 """Tells `search` what documents are called and where they are shown, through the registry it keeps for that."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,8 +10,8 @@ from django.db.models import Exists, OuterRef, Q
 from documents import access, importing, models
 from documents.models import Document, Page
 from search import sources
-from search.models import Terms
-from search.sources import CollectionName, CorpusText, FieldName, Place, Source, addresses
+from search.models import Chunk, Terms
+from search.sources import CollectionName, CorpusText, FieldName, Quote, Source, addresses
 from tenants.database import connection
 from tenants.models import Membership
 
@@ -20,47 +20,53 @@ SELECT c.id, c.name, f.id, f.name, f.kind FROM documents_collection c
 LEFT JOIN documents_field f ON f.collection_id = c.id AND f.filterable
 WHERE {access.VISIBLE} ORDER BY f.position, f.id
 """  # noqa: S608  # fixed text
+# Documents past the ORM, since it is on the way of every search; arrays: a parameter for each id would end at 65,535.
+SOURCE = """d.id, d.title, d.format, c.id, c.name
+FROM documents_document d JOIN documents_collection c ON c.id = d.collection_id"""
+EXISTS = "c.id = ANY(%s) AND d.trashed_at IS NULL"
+QUOTES = f"""
+SELECT passage.id, passage.page, passage.text, page.id, page.label, {SOURCE}
+JOIN search_chunk passage ON passage.document_id = d.id
+LEFT JOIN documents_page page ON page.document_id = d.id AND page.number = passage.page
+WHERE passage.id = ANY(%s) AND {EXISTS}
+"""
+
+
+def _source_reader() -> Callable[[Sequence[Any]], Source]:
+    """Of rows of SOURCE; each collection's name is opened once."""
+    title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
+    read_name = models.Collection._meta.get_field("name").reader()
+    names: dict[UUID, str] = {}
+    address = addresses("document")
+
+    def read(row: Sequence[Any]) -> Source:
+        pk, its_title, its_format, collection, name = row
+        if collection not in names:
+            names[collection] = read_name(collection, name)
+        return Source(pk, title(pk, its_title), address(pk), collection, names[collection], form(pk, its_format))
+
+    return read
 
 
 class DocumentSources:
     """Implements search.sources.Sources; each method takes a fixed number of queries."""
 
     def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
-        return {source.id: source for source, *_ in self._rows(ids, (), collections)}
-
-    def located(self, places: Iterable[Place], collections: Collection[UUID]) -> dict[Place, tuple[Source, str]]:
-        pages = {Page.identity(*place): place for place in places}
-        label = Page._meta.get_field("label").reader()
-        known: dict[UUID, Source] = {}
-        labels: dict[UUID, str] = {}
-        for source, page, its_label in self._rows({document for document, _ in pages.values()}, pages, collections):
-            known[source.id] = source
-            if page is not None:
-                labels[page] = label(page, its_label)
-        return {place: (known[place[0]], labels.get(page, "")) for page, place in pages.items() if place[0] in known}
-
-    def _rows(
-        self, ids: Iterable[UUID], pages: Iterable[UUID], collections: Collection[UUID]
-    ) -> Iterator[tuple[Source, UUID | None, Any]]:
-        """Documents, each with every one of these pages and its encrypted label, or with none; in one query."""
-        title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
-        read_name = models.Collection._meta.get_field("name").reader()
-        names: dict[UUID, str] = {}
-        address = addresses("document")
-        with connection.cursor() as cursor:  # arrays: a parameter for each id would end at 65,535
-            cursor.execute(
-                "SELECT d.id, d.title, d.format, c.id, c.name, p.id, p.label FROM documents_document d "
-                "JOIN documents_collection c ON c.id = d.collection_id "
-                "LEFT JOIN documents_page p ON p.id = ANY(%s) AND p.document_id = d.id "
-                "WHERE d.id = ANY(%s) AND c.id = ANY(%s) AND d.trashed_at IS NULL",
-                [list(pages), list(ids), list(collections)],
-            )
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {SOURCE} WHERE d.id = ANY(%s) AND {EXISTS}", [list(ids), list(collections)])
             rows = cursor.fetchall()
-        for pk, its_title, its_format, collection, name, page, label in rows:
-            if collection not in names:
-                names[collection] = read_name(collection, name)
-            source = Source(pk, title(pk, its_title), address(pk), collection, names[collection], form(pk, its_format))
-            yield source, page, label
+        return {source.id: source for source in map(_source_reader(), rows)}
+
+    def quotes(self, passages: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Quote]:
+        label, text = Page._meta.get_field("label").reader(), Chunk._meta.get_field("text").reader()
+        source = _source_reader()
+        with connection.cursor() as cursor:
+            cursor.execute(QUOTES, [list(passages), list(collections)])
+            rows = cursor.fetchall()
+        return {
+            pk: Quote(source(about), number, label(page, its_label) if page else "", text(pk, its_text))
+            for pk, number, its_text, page, its_label, *about in rows
+        }
 
     def hidden(self, ids: Iterable[UUID], collections: Collection[UUID]) -> set[UUID]:
         elsewhere = Document.objects.filter(pk__in=list(ids), trashed_at=None).exclude(collection_id__in=collections)

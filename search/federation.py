@@ -287,7 +287,7 @@ def _searched(question: _Question, membership: Membership, subscription: Subscri
     scores = {hit.document_id: score(hit, ample) for hit in results.hits}
     best = sorted(results.hits, key=lambda hit: scores[hit.document_id], reverse=True)[: question.limit]
     found = []
-    for shown in described(folded(best).passages, parsed.text, parsed.phrases, collections):
+    for shown in described(folded(best, collections).passages, parsed.text, parsed.phrases):
         together, words = scores[shown.hit.document_id]
         found.append(Found(tenant, shown, words, together, is_library=subscription is not None))
     return Asked(tenant, State.ANSWERED, results.searched, found)

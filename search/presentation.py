@@ -1,4 +1,4 @@
-"""Turns hits into what a page shows: names, page labels, highlighted passages. A fixed number of queries per page."""
+"""Turns hits into what a page shows: names, page labels, highlighted passages. One query per page."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,11 +7,9 @@ from uuid import UUID
 
 from search import highlighting
 from search.highlighting import Snippet
-from search.models import Chunk
 from search.querying import Hit
 from search.questions import Phrase
-from search.sources import Place, Source, addresses, sources
-from tenants.database import connection
+from search.sources import Quote, Source, addresses, sources
 from tenants.wording import counted
 
 ROUNDING = 0.02  # of cosines: in another batch the model's bfloat16 yields another vector of a text (docs/benchmarks.md)
@@ -23,16 +21,12 @@ class Passage:
 
     hit: Hit
     chunk_id: UUID
-    page: int
-    text: str
+    quote: Quote
     same: tuple["Passage", ...] = ()
 
     @property
-    def place(self) -> Place:
-        return self.hit.document_id, self.page
-
-    def url(self, source: Source) -> str:
-        return _url(source, self.page, self.chunk_id)
+    def url(self) -> str:
+        return _url(self.quote, self.chunk_id)
 
 
 @dataclass(frozen=True)
@@ -91,39 +85,39 @@ class Shown:
         return f"rank {self.hit.keyword_rank:,}, BM25 {self.hit.keyword:.2f}"
 
 
-def link_to(chunk_id: UUID, document_id: UUID, page: int, collections: Collection[UUID]) -> Link | None:
+def link_to(chunk_id: UUID, collections: Collection[UUID]) -> Link | None:
     """To a passage, named by its document and page: "Handbook, Page 3"; None when the document has gone meanwhile."""
-    found = sources().located([(document_id, page)], collections).get((document_id, page))
-    if found is None:
+    quote = sources().quotes([chunk_id], collections).get(chunk_id)
+    if quote is None:
         return None
-    source, label = found
-    return Link(f"{source.title}, {label}" if label else source.title, _url(source, page, chunk_id))
+    return Link(", ".join(filter(None, (quote.source.title, quote.label))), _url(quote, chunk_id))
 
 
-def _url(source: Source, page: int, chunk_id: UUID) -> str:
-    return f"{source.url}?page={page}&passage={chunk_id}#passage-{chunk_id}"
+def _url(quote: Quote, chunk_id: UUID) -> str:
+    return f"{quote.source.url}?page={quote.page}&passage={chunk_id}#passage-{chunk_id}"
 
 
-def folded(hits: Sequence[Hit], page: int = 1, size: int | None = None) -> Folded:
+def folded(hits: Sequence[Hit], collections: Collection[UUID], page: int = 1, size: int | None = None) -> Folded:
     """A page of the hits with their texts, in their order; those that say the same, but for case and blanks, are one.
 
-    Of hits that cannot say the same as another only those on the page are read.
+    What is in none of these collections any more is left out. Of hits that cannot say the same as another only those on the
+    page are read.
     """
     size = size or max(1, len(hits))
     doubtful = _doubtful(hits)
     first = (page - 1) * size
     likely = {hit.document_id: hit for hit in hits[first : first + size + len(doubtful)]}
-    stored = _stored(doubtful | likely)
+    stored = _stored(doubtful | likely, collections)
     said: dict[str | UUID, list[Hit]] = {}
     for hit in hits:
         is_read = hit.document_id in doubtful and hit.document_id in stored
-        what = " ".join(stored[hit.document_id].text.casefold().split()) if is_read else hit.document_id
+        what = " ".join(stored[hit.document_id].quote.text.casefold().split()) if is_read else hit.document_id
         said.setdefault(what, []).append(hit)
     pages = -(-len(said) // size)
     nearest = min(max(1, page), max(1, pages))
     groups = list(said.values())[(nearest - 1) * size : nearest * size]
     if nearest != page:
-        stored |= _stored({hit.document_id: hit for group in groups for hit in group})
+        stored |= _stored({hit.document_id: hit for group in groups for hit in group}, collections)
     read = ([stored[hit.document_id] for hit in group if hit.document_id in stored] for group in groups)
     passages = [replace(group[0], same=tuple(group[1:])) for group in read if group]
     return Folded(passages, nearest, pages, len(said))
@@ -140,48 +134,35 @@ def _doubtful(hits: Sequence[Hit]) -> dict[UUID, Hit]:
     return found
 
 
-def _stored(hits: Mapping[UUID, Hit]) -> dict[UUID, Passage]:
+def _stored(hits: Mapping[UUID, Hit], collections: Collection[UUID]) -> dict[UUID, Passage]:
     """By their documents, as they are given; what has gone meanwhile is missing."""
     wanted = {hit.chunk_id: hit for hit in hits.values()}
-    read = Chunk._meta.get_field("text").reader()
-    with connection.cursor() as cursor:  # as everything on the way of a search: the ORM takes twice as long
-        cursor.execute("SELECT id, page, text FROM search_chunk WHERE id = ANY(%s)", [list(wanted)])
-        rows = cursor.fetchall()
-    return {
-        wanted[chunk_id].document_id: Passage(wanted[chunk_id], chunk_id, page, read(chunk_id, text))
-        for chunk_id, page, text in rows
-    }
+    quotes = sources().quotes(wanted, collections)
+    return {wanted[pk].document_id: Passage(wanted[pk], pk, quote) for pk, quote in quotes.items()}
 
 
-def described(
-    passages: Sequence[Passage], asked: str, phrases: Collection[Phrase], collections: Collection[UUID]
-) -> list[Shown]:
-    """Passages as they are shown; documents that are in none of these collections any more are left out.
+def described(passages: Sequence[Passage], asked: str, phrases: Collection[Phrase]) -> list[Shown]:
+    """Passages as they are shown.
 
     The words of what was `asked` are marked as the search knew them in each; each phrase stands in every passage.
     """
-    known = sources().located((one.place for passage in passages for one in (passage, *passage.same)), collections)
     alike_url = addresses("search-like")
     wanted = {language: highlighting.stems(asked, language) for language in {passage.hit.language for passage in passages}}
     shown = []
     for passage in passages:
-        if passage.place not in known:
-            continue
-        source, label = known[passage.place]
-        language = passage.hit.language
-        text = highlighting.readable(passage.text, source.format)
-        others = ((one, *known[one.place]) for one in passage.same if one.place in known)
+        quote, language = passage.quote, passage.hit.language
+        text = highlighting.readable(quote.text, quote.source.format)
         shown.append(
             Shown(
                 hit=passage.hit,
                 chunk_id=passage.chunk_id,
-                source=source,
-                page=passage.page,
-                page_label=label,
+                source=quote.source,
+                page=quote.page,
+                page_label=quote.label,
                 snippet=highlighting.snippet(text, wanted[language], phrases, language),
-                url=passage.url(source),
+                url=passage.url,
                 alike_url=alike_url(passage.chunk_id),
-                same=tuple(Link(other.title, one.url(other)) for one, other, _ in others),
+                same=tuple(Link(other.quote.source.title, other.url) for other in passage.same),
             )
         )
     return shown

@@ -66,10 +66,8 @@ class Results:
 
 @dataclass(frozen=True)
 class Alike:
-    """What was found like a passage, where the passage stands, and the words of it that were looked for."""
+    """What was found like a passage, and the words of it that were looked for."""
 
-    document_id: UUID
-    page: int
     words: tuple[str, ...]
     results: Results
 
@@ -160,7 +158,7 @@ def like(chunk_id: UUID, *, collections: Collection[UUID], limit: int = 100) -> 
     others = np.ones(index.rows, dtype=np.bool_) if mask is None else mask.copy()
     others[row] = False
     results = _found(live, index, query, scores, others, collections, limit, Mode.HYBRID, stages)
-    return Alike(passage.document_id, passage.page, tuple(words), results)
+    return Alike(tuple(words), results)
 
 
 def search_exactly(

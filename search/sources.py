@@ -11,7 +11,6 @@ from django.urls import reverse
 
 from tenants.models import Membership
 
-Place = tuple[UUID, int]  # a document and the number of one of its pages
 NO_ID = UUID(int=0)
 
 
@@ -25,6 +24,16 @@ class Source:
     collection_id: UUID
     collection_name: str
     format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A passage as it is stored, and where it stands; `label` is its page's, such as "Page 3"."""
+
+    source: Source
+    page: int
+    label: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +91,8 @@ class Sources(Protocol):
         """The documents among `ids` that exist, but in none of these collections."""
         ...
 
-    def located(self, places: Iterable[Place], collections: Collection[UUID]) -> dict[Place, tuple[Source, str]]:
-        """As `describe`, of each place, with its page's label, such as "Page 3", in the same number of queries."""
+    def quotes(self, passages: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Quote]:
+        """The passages of these ids whose document exists in these collections, in one query."""
         ...
 
     def references(self, collections: Collection[UUID]) -> dict[str, UUID]:

@@ -128,7 +128,7 @@ def alike(request: WorkspaceRequest, passage_id: UUID) -> HttpResponse:
         about = like(passage_id, collections=form.visible, limit=DEPTH)
     except PassageNotFound:
         raise Http404 from None
-    passage = link_to(passage_id, about.document_id, about.page, form.visible)
+    passage = link_to(passage_id, form.visible)
     if passage is None:
         raise Http404
     asked = request.GET.get("page", "1")
@@ -210,9 +210,9 @@ def _shown(
     results: Results, number: int, asked: str, phrases: Collection[Phrase], collections: Collection[UUID]
 ) -> dict[str, Any]:
     """One page of results, the nearest there is."""
-    found = folded(results.hits, number, PAGE_SIZE)
+    found = folded(results.hits, collections, number, PAGE_SIZE)
     first = (found.page - 1) * PAGE_SIZE
-    shown = described(found.passages, asked, phrases, collections)
+    shown = described(found.passages, asked, phrases)
     return {
         "asked": True,
         "results": results,

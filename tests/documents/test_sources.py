@@ -6,6 +6,8 @@ import pytest
 from django.utils import timezone
 
 from documents.models import Document, Page
+from search.indexing import passage_id
+from search.models import Chunk
 from search.sources import sources
 from tenants.models import Membership
 from tests.factories import CollectionFactory, DocumentFactory
@@ -24,17 +26,26 @@ def test_describe(django_assert_num_queries: object) -> None:
     assert source.url.endswith(f"/documents/{made.id}/")
 
 
-def test_located(django_assert_num_queries: object) -> None:
+def passage(document: Document, page: int) -> Chunk:
+    place = {"document_id": document.id, "sequence": page, "page": page, "start": 0, "end": 6, "tokens": 2}
+    return Chunk.objects.create(id=passage_id(document.id, page), text=f"Text {page}", **place)
+
+
+def test_quotes(django_assert_num_queries: object) -> None:
     made, trashed = DocumentFactory(title="A title"), DocumentFactory(trashed_at=timezone.now())
     for number in (2, 3):
         Page.objects.create(id=Page.identity(made.id, number), document=made, number=number, label=f"Slide {number}", text="x")
-    places = [(made.id, 2), (made.id, 3), (made.id, 9), (trashed.id, 1), (uuid4(), 1)]
+    two, three, nowhere = (passage(made, page) for page in (2, 3, 9))
+    gone = passage(trashed, 1)
+    passages = [each.id for each in (two, three, nowhere, gone)] + [uuid4()]
     with django_assert_num_queries(1):  # type: ignore[operator]
-        found = sources().located(places, [made.collection_id, trashed.collection_id])
-    assert {place: (source.title, label) for place, (source, label) in found.items()} == {
-        (made.id, 2): ("A title", "Slide 2"), (made.id, 3): ("A title", "Slide 3"), (made.id, 9): ("A title", "")
-    }  # fmt: skip
-    assert sources().located(places, [trashed.collection_id]) == {}
+        found = sources().quotes(passages, [made.collection_id, trashed.collection_id])
+    assert {pk: (quote.source.title, quote.page, quote.label, quote.text) for pk, quote in found.items()} == {
+        two.id: ("A title", 2, "Slide 2", "Text 2"),
+        three.id: ("A title", 3, "Slide 3", "Text 3"),
+        nowhere.id: ("A title", 9, "", "Text 9"),
+    }
+    assert sources().quotes(passages, [trashed.collection_id]) == {}
 
 
 def test_collections_by_name() -> None:

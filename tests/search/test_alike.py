@@ -38,7 +38,6 @@ def test_the_closest_other_passage_comes_first_and_itself_not(handbook: dict[str
     mine = store([SAID, "The printer is in the cellar."], title="Leaving")
     monkeypatch.setattr(querying, "_embedded", None)  # the stored vector is the question
     alike = querying.like(passage_id(mine.id, 0), collections=sources().everything())
-    assert (alike.document_id, alike.page) == (mine.id, 1)
     assert alike.results.hits[0].document_id == handbook["Notice periods"].id
     assert (mine.id, 0) not in [(hit.document_id, hit.sequence) for hit in alike.results.hits]
     assert (mine.id, 1) in [(hit.document_id, hit.sequence) for hit in alike.results.hits]

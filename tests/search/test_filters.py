@@ -483,7 +483,7 @@ def test_filters_take_no_query_of_their_own(
 ) -> None:
     state = keys()["State"]
     do(client_viewer, "post", "", {"q": "password", state: "final"}, headers=HTMX)
-    with public_context(), django_assert_num_queries(12):  # as many as without, see test_search_page
+    with public_context(), django_assert_num_queries(11):  # as many as without, see test_search_page
         client_viewer.post("/w/alpha/", {"q": "password", state: "final"}, headers=HTMX)
 
 

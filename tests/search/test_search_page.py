@@ -60,9 +60,9 @@ def test_the_number_of_queries(
         with django_assert_num_queries(7):  # session, person, membership, collections, index, own searches, the switcher's
             client.get(workspace_a.path)
         client.post(workspace_a.path, {"q": "passwords"}, headers=HTMX)  # the first makes the row of the person's own searches
-        # without the switcher's and own searches; vectors, passages, documents with collections and pages; the history,
-        # read and written; the log's head and entry
-        with django_assert_num_queries(12):
+        # without the switcher's and own searches; vectors, passages with documents, collections and pages; the history, read
+        # and written; the log's head and entry
+        with django_assert_num_queries(11):
             client.post(workspace_a.path, {"q": "password"}, headers=HTMX)
         with django_assert_num_queries(3):
             client.get(f"{workspace_a.path}presence/")
@@ -74,8 +74,8 @@ def test_the_number_of_queries_while_somebody_types(
     with public_context():
         for question in ("pas", "pass"):  # the first is written down
             client_viewer.post(f"{workspace_a.path}instant/", {"q": question}, headers=HTMX)
-        # session, person, membership, collections, index; vectors, passages, documents with collections and pages
-        with django_assert_num_queries(8):
+        # session, person, membership, collections, index; vectors, passages with documents, collections and pages
+        with django_assert_num_queries(7):
             client_viewer.post(f"{workspace_a.path}instant/", {"q": "password"}, headers=HTMX)
 
 

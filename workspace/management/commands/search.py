@@ -36,7 +36,7 @@ class Command(WorkspaceCommand):
         with workspace(self.tenant(options["workspace"])) as tenant:
             everything = sources().everything()
             results = querying.search(query, collections=everything, limit=limit, mode=Mode(mode))
-            shown = described(folded(results.hits).passages, asked.text, asked.phrases, everything)
+            shown = described(folded(results.hits, everything).passages, asked.text, asked.phrases)
             counts = {"searched": results.searched, "unread": results.unread}
             return {"workspace": tenant.slug, **counts, "results": [as_answer(one) for one in shown]}
 
