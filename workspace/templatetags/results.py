@@ -42,7 +42,7 @@ def results(context: Context, shown: Iterable[Shown]) -> SafeString:
     """One article for each. Takes from the context: mode, phrases, origin, and whose workspace it is."""
     workspace, origin = context["request"].tenant.name, context["origin"]
     ranked_by = RANKED_BY.get(context["mode"], "60 % meaning and 40 % words")
-    phrases = "”, “".join(context.get("phrases", ()))
+    phrases = "”, “".join(context.get("phrases") or ())
 
     def why(item: Shown, citation: str) -> Iterator[tuple[str, str]]:
         yield "By meaning", item.by_meaning
