@@ -21,15 +21,22 @@ LEFT JOIN documents_field f ON f.collection_id = c.id AND f.filterable
 WHERE {access.VISIBLE} ORDER BY f.position, f.id
 """  # noqa: S608  # fixed text
 # Documents past the ORM, since it is on the way of every search; arrays: a parameter for each id would end at 65,535.
-SOURCE = """d.id, d.title, d.format, c.id, c.name
-FROM documents_document d JOIN documents_collection c ON c.id = d.collection_id"""
-EXISTS = "c.id = ANY(%s) AND d.trashed_at IS NULL"
+SOURCE = "d.id, d.title, d.format, c.id, c.name"
+DESCRIBED = f"""
+SELECT {SOURCE} FROM documents_document d JOIN documents_collection c ON c.id = d.collection_id
+WHERE d.id = ANY(%s) AND c.id = ANY(%s) AND d.trashed_at IS NULL
+"""  # noqa: S608  # fixed text
+# Passages first, then what belongs to each by its id: left to itself, PostgreSQL may begin with every document there is.
 QUOTES = f"""
-SELECT passage.id, passage.page, passage.text, page.id, page.label, {SOURCE}
-JOIN search_chunk passage ON passage.document_id = d.id
+WITH passage AS MATERIALIZED (SELECT id, document_id, page, text FROM search_chunk WHERE id = ANY(%s))
+SELECT passage.id, passage.page, passage.text, page.id, page.label, {SOURCE} FROM passage
+CROSS JOIN LATERAL (
+  SELECT id, title, format, collection_id FROM documents_document
+  WHERE id = passage.document_id AND collection_id = ANY(%s) AND trashed_at IS NULL OFFSET 0
+) d
+CROSS JOIN LATERAL (SELECT id, name FROM documents_collection WHERE id = d.collection_id OFFSET 0) c
 LEFT JOIN documents_page page ON page.document_id = d.id AND page.number = passage.page
-WHERE passage.id = ANY(%s) AND {EXISTS}
-"""
+"""  # noqa: S608  # fixed text
 
 
 def _source_reader() -> Callable[[Sequence[Any]], Source]:
@@ -53,7 +60,7 @@ class DocumentSources:
 
     def describe(self, ids: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Source]:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {SOURCE} WHERE d.id = ANY(%s) AND {EXISTS}", [list(ids), list(collections)])
+            cursor.execute(DESCRIBED, [list(ids), list(collections)])
             rows = cursor.fetchall()
         return {source.id: source for source in map(_source_reader(), rows)}
 
