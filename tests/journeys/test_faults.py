@@ -2,7 +2,7 @@
 
 Afterwards none is stuck, every passage is there once and as in a run that nothing disturbed, nothing lies anywhere in the
 clear, and what failed says why. Without a flag a pairwise selection is tried; with `--all-faults` every fault meets every
-stage in every format, which takes about an hour.
+stage in every format, which takes half an hour to an hour.
 """
 
 import time
