@@ -10,10 +10,9 @@ from django.conf import settings
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import IntegrityError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
-from psycopg.errors import LockNotAvailable
 
 from tenants import names, notices, seals
 from tenants.acting import person
@@ -25,7 +24,6 @@ from tenants.permissions import Role, may_grant
 from tenants.wording import counted
 
 SALT = "tenants.invitation"
-LOCK_TRIES = 4
 
 
 def address(email: str) -> str:
@@ -247,20 +245,8 @@ class NoMember(Refused):
 
 
 def _lock(tenant: Tenant) -> None:
-    """Whoever changes who belongs to a workspace does so alone, else two owners could leave at the same time.
-
-    The isolation self-test holds the row for the length of a check: seconds, on a busy machine more than a web process waits
-    for a lock. Raises Refused.
-    """
-    for _ in range(LOCK_TRIES):
-        try:
-            with transaction.atomic():
-                Tenant.objects.select_for_update().only("pk").get(pk=tenant.pk)
-            return
-        except OperationalError as error:
-            if not isinstance(error.__cause__, LockNotAvailable):
-                raise
-    raise Refused("This workspace is being checked just now. Try again in a minute.")
+    """Whoever changes who belongs to a workspace does so alone, else two owners could leave at the same time."""
+    Tenant.objects.select_for_update().only("pk").get(pk=tenant.pk)
 
 
 def _locked_member(tenant: Tenant, user_id: int) -> Membership:

@@ -506,7 +506,6 @@ def test_it_finds_what_is_opened_to_readers_beyond_that(
 
     monkeypatch.setattr(middleware, "_as_guest", unlisted)
     found = Findings()
-    with pages.sides(mine, other) as (ours, theirs):
-        pages.ask_workspaces(site(), ours, theirs, found)
+    pages.ask(pages.of_workspaces(), site(), mine, other, found)
     leaking = {leak["route"] for leak in found.leaks}
     assert {"documents/", "members/", "evaluation/", "settings/", "documents/upload/"} <= leaking

@@ -1,14 +1,11 @@
 """Who is a member of a workspace, in which role, and how that ends."""
 
-import threading
-
 import pytest
-from django.db import connection, transaction
 from django.test import Client
 
 from tenants import people
 from tenants.errors import Refused
-from tenants.models import Membership, Tenant, User
+from tenants.models import Membership, User
 from tenants.permissions import IN_WORDS, ROLE_ACTIONS, Role
 
 pytestmark = pytest.mark.django_db
@@ -155,31 +152,3 @@ def test_an_owner_who_cannot_sign_in_is_none_to_leave_it_to(owner, person, works
     User.objects.filter(pk=away.pk).update(is_active=False)
     with pytest.raises(Refused, match="at least one owner"):
         people.remove(workspace_a, owner.pk, by=owner.pk)
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("seconds", [0.5, 3])
-def test_an_invitation_waits_for_a_check_of_the_workspace(workspace_a, owner, seconds):
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        try:
-            with transaction.atomic():
-                Tenant.objects.filter(pk=workspace_a.pk).update(quota_members=None)  # as the isolation self-test does
-                held.set()
-                done.wait(seconds)
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(10)
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL lock_timeout = '300ms'")  # as long as a web process would wait
-        if seconds < 1:
-            assert people.invite(workspace_a, "new@a.example", "viewer", owner)
-        else:
-            with pytest.raises(Refused, match="being checked"):
-                people.invite(workspace_a, "new@a.example", "viewer", owner)
-    done.set()
-    thread.join()

@@ -1,6 +1,8 @@
 """The isolation self-test: finds nothing where nothing leaks, and names the route of every leak that is planted."""
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -13,6 +15,7 @@ from django.core.cache import caches
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.forms import ChoiceField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -23,7 +26,7 @@ from documents.models import Collection, Document, Page
 from search.models import Chunk, IndexEntry, JudgmentSet, Run, SharedSearch
 from search.pool import pool
 from search.querying import Results, search
-from tenants import middleware, stats
+from tenants import middleware, people, stats
 from tenants.context import workspace
 from tenants.mail import withheld
 from tenants.models import Invitation, IsolationCheck, Membership, Session, Tenant, User
@@ -66,9 +69,10 @@ def found(kept: tuple[Canary, Canary]) -> Callable[..., Findings]:
 
     def run(probe: Callable[..., None]) -> Findings:
         findings = Findings()
-        if probe in (pages.ask_routes, pages.ask_workspaces, pages.ask_search_page):
-            with pages.sides(*kept) as (mine, other):
-                probe(asking.site(), mine, other, findings)
+        if probe in (pages.of_routes, pages.of_workspaces):
+            pages.ask(probe(), asking.site(), *kept, findings)
+        elif probe is pages.ask_search_page:
+            pages.ask([probe], asking.site(), *kept, findings)
         else:
             probe(*kept, findings)
         return findings
@@ -205,7 +209,7 @@ def test_a_page_that_only_differs_is_named(
         return asking.Answer(answer.status, answer.text + told)
 
     monkeypatch.setattr(asking.Asking, "ask", ask)
-    assert named(found(pages.ask_routes)) == {"documents/<uuid:document_id>/cancel/"}
+    assert named(found(pages.of_routes)) == {"documents/<uuid:document_id>/cancel/"}
 
 
 def test_a_collection_taken_from_elsewhere_in_a_form_is_named(
@@ -217,7 +221,7 @@ def test_a_collection_taken_from_elsewhere_in_a_form_is_named(
                 raise ValidationError("This collection does not exist any more.")
 
     monkeypatch.setattr(ChoiceField, "validate", lax)
-    assert {"", "s/"} <= named(found(pages.ask_routes))
+    assert {"", "s/"} <= named(found(pages.of_routes))
 
 
 def test_a_workspace_that_shows_that_it_exists_is_found(
@@ -233,7 +237,7 @@ def test_a_workspace_that_shows_that_it_exists_is_found(
         return real(self, request, *more)
 
     monkeypatch.setattr(middleware.ActivateTenant, "process_view", process_view)
-    findings = found(pages.ask_workspaces)
+    findings = found(pages.of_workspaces)
     assert "members/" in named(findings)
     assert findings.leaks[0]["detail"] == "GET answered 403, for an unknown id 302 (nobody)"
 
@@ -332,6 +336,43 @@ def test_a_test_that_cannot_fail_is_inconclusive(monkeypatch: pytest.MonkeyPatch
         call_command("verify_isolation", "--workspace", "alpha")
 
 
+@pytest.mark.django_db(transaction=True)
+def test_who_changes_the_members_waits_for_some_questions_and_not_for_all(
+    monkeypatch: pytest.MonkeyPatch, both: Both, kept: tuple[Canary, Canary], owner: User
+) -> None:
+    monkeypatch.setattr(pages, "HELD_SECONDS", 0.1)
+    began, invited = threading.Event(), threading.Event()
+    asked_by: list[int] = []
+
+    def question(site: Any, mine: pages.Side, other: pages.Side, found: Findings) -> None:
+        began.set()
+        asked_by.append(mine.owner.pk)
+        time.sleep(0.2)
+
+    def questions() -> Iterator[pages.Question]:
+        while not invited.is_set() and len(asked_by) < 100:
+            yield question
+
+    def check() -> None:
+        try:
+            pages.ask(questions(), asking.site(), *kept, Findings())
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=check)
+    thread.start()
+    try:
+        assert began.wait(60)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '10s'")  # as a web process waits
+            assert people.invite(both[0], "new@a.example", "viewer", owner)
+    finally:
+        invited.set()
+        thread.join()
+    assert len(asked_by) < 100, "it went on meanwhile"
+    assert not Membership.objects.filter(user__email__endswith="@isolation.invalid").exists()
+
+
 def test_views_that_show_the_canary_to_nobody_are_inconclusive(
     monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings]
 ) -> None:
@@ -339,7 +380,7 @@ def test_views_that_show_the_canary_to_nobody_are_inconclusive(
         raise Http404
 
     monkeypatch.setattr("documents.views.get_object_or_404", gone)
-    findings = found(pages.ask_routes)
+    findings = found(pages.of_routes)
     assert not findings.leaks
     failed = {"kind": "routes", "route": "documents/<uuid:document_id>/", "detail": "its own owner is answered 404"}
     assert failed in findings.controls

@@ -1,11 +1,13 @@
 """The pages, asked for as a browser does: by owners made for the length of the check, in a transaction that is undone."""
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from uuid import uuid4
 
 from allauth.account.models import EmailAddress
@@ -27,6 +29,7 @@ from workspace.isolation.routes import Entry, Route, asked_with_ids, routes
 
 HARMLESS = {"q": "canary", "name": "canary", "email": "canary@isolation.invalid", "role": "viewer", "confirm": "yes"}
 TRIES = 3  # of two requests whose answers differ
+HELD_SECONDS = 2.0  # then the sides are undone and made anew: so long, who changes the members of either workspace waits
 Asked = tuple[Callable[[], Answer], Iterable[str]]  # and what of the question may come back in the answer
 
 
@@ -41,6 +44,9 @@ class Side:
     @property
     def tenant(self) -> Tenant:
         return self.canary.tenant
+
+
+Question = Callable[[Asking, Side, Side, Findings], None]
 
 
 @contextmanager
@@ -114,33 +120,54 @@ def can_be_undone() -> bool:
 
 
 def ask_everything(site: Asking, mine: Canary, other: Canary, found: Findings) -> None:
-    with sides(mine, other) as (our_side, their_side):
-        for ask in (ask_routes, ask_workspaces, ask_search_page):
-            ask(site, our_side, their_side, found)
+    ask(chain(of_routes(), of_workspaces(), [ask_search_page]), site, mine, other, found)
 
 
-def ask_routes(site: Asking, mine: Side, other: Side, found: Findings) -> None:
+def ask(questions: Iterable[Question], site: Asking, mine: Canary, other: Canary, found: Findings) -> None:
+    """One after the other. An owner's row locks its workspace's until it is undone, hence not all by the same owners."""
+    waiting = iter(questions)
+    question = next(waiting, None)
+    while question is not None:
+        with sides(mine, other) as (ours, theirs):
+            until = time.monotonic() + HELD_SECONDS
+            while question is not None:
+                question(site, ours, theirs, found)
+                question = next(waiting, None)
+                if time.monotonic() > until:
+                    break
+
+
+def of_routes() -> Iterator[Question]:
     """Foreign ids against unknown ones, asked in our own workspace and outside of all: the same answer to the letter."""
-    told = False
-    for urlconf, prefix, home in (
-        (settings.WORKSPACE_URLCONF, mine.tenant.path, other.tenant.path),
-        (settings.ROOT_URLCONF, "/", "/"),
-    ):
+    told: list[str] = []  # to their own owner, by which address
+    for urlconf in (settings.WORKSPACE_URLCONF, settings.ROOT_URLCONF):
         for route, entry in asked_with_ids(urlconf):
-            for ids in _mixtures(entry, mine.ids, other.ids):
-                nobodys = {kind: value if value == mine.ids.get(kind) else unknown(value) for kind, value in ids.items()}
-                for method in ("GET", "POST"):
-                    ask = partial(_ask, site, mine.owner, method, prefix, route, entry)
-                    leak, none = _compared(
-                        method, other.canary, (partial(ask, ids), ids.values()), (partial(ask, nobodys), nobodys.values())
-                    )
-                    found.attempt("routes", route.pattern, leak)
-                    detail = f"{method} of an unknown id answered {none.status}"
-                    found.control("routes", route.pattern, none.status < 500, detail)
-            status, words = _control(site, other, home, route, entry)
-            told = told or other.canary.told in words
-            found.control("routes", route.pattern, 200 <= status < 400, f"its own owner is answered {status}")
-    found.control("routes", "", told, "no page showed the canary to its own owner")
+            yield partial(_ask_route, told, urlconf == settings.WORKSPACE_URLCONF, route, entry)
+    yield partial(_told, told)
+
+
+def _ask_route(
+    told: list[str], is_inside: bool, route: Route, entry: Entry, site: Asking, mine: Side, other: Side, found: Findings
+) -> None:
+    prefix, home = (mine.tenant.path, other.tenant.path) if is_inside else ("/", "/")
+    for ids in _mixtures(entry, mine.ids, other.ids):
+        nobodys = {kind: value if value == mine.ids.get(kind) else unknown(value) for kind, value in ids.items()}
+        for method in ("GET", "POST"):
+            asked = partial(_ask, site, mine.owner, method, prefix, route, entry)
+            leak, none = _compared(
+                method, other.canary, (partial(asked, ids), ids.values()), (partial(asked, nobodys), nobodys.values())
+            )
+            found.attempt("routes", route.pattern, leak)
+            detail = f"{method} of an unknown id answered {none.status}"
+            found.control("routes", route.pattern, none.status < 500, detail)
+    status, words = _control(site, other, home, route, entry)
+    if other.canary.told in words:
+        told.append(route.pattern)
+    found.control("routes", route.pattern, 200 <= status < 400, f"its own owner is answered {status}")
+
+
+def _told(told: list[str], site: Asking, mine: Side, other: Side, found: Findings) -> None:
+    found.control("routes", "", bool(told), "no page showed the canary to its own owner")
 
 
 def _mixtures(entry: Entry, mine: dict[str, str], other: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -199,27 +226,30 @@ def _control(site: Asking, other: Side, home: str, route: Route, entry: Entry) -
     return answer.status, answer.text
 
 
-def ask_workspaces(site: Asking, mine: Side, other: Side, found: Findings) -> None:
-    """Every address below the other's: as below that of a workspace that nobody ever made.
+def of_workspaces() -> Iterator[Question]:
+    """Every address below the other's: as below that of a workspace that nobody ever made."""
+    entries = dict(asked_with_ids(settings.WORKSPACE_URLCONF))
+    for route in routes(settings.WORKSPACE_URLCONF):
+        yield partial(_ask_below, route, entries.get(route, Entry()))
+    yield _ask_at_home
 
-    Where ours subscribes to the other as a library, searching and reading there is meant, and nothing else is.
-    """
+
+def _ask_below(route: Route, entry: Entry, site: Asking, mine: Side, other: Side, found: Findings) -> None:
+    """Where ours subscribes to the other as a library, searching and reading there is meant, and nothing else is."""
     with public_context():
         reads = bool(libraries.readable(mine.owner, Q(tenant=other.tenant)))
     nowhere = unknown(other.tenant.slug)
-    entries = dict(asked_with_ids(settings.WORKSPACE_URLCONF))
-    for route in routes(settings.WORKSPACE_URLCONF):
-        entry = entries.get(route, Entry())
-        for person, who in ((mine.owner, "an owner of another workspace"), (None, "nobody")):
-            for method in ("GET", "POST"):
-                if reads and person is not None and method in libraries.READERS_MAY.get(route.name, ()):
-                    continue
-                below = [f"/w/{other.tenant.slug}/", f"/w/{nowhere}/", *other.ids.values()]
-                theirs, none = (
-                    (partial(_ask, site, person, method, path, route, entry, other.ids), below) for path in below[:2]
-                )
-                leak, _ = _compared(method, other.canary, theirs, none)
-                found.attempt("workspaces", route.pattern, f"{leak} ({who})" if leak else "")
+    for person, who in ((mine.owner, "an owner of another workspace"), (None, "nobody")):
+        for method in ("GET", "POST"):
+            if reads and person is not None and method in libraries.READERS_MAY.get(route.name, ()):
+                continue
+            below = [f"/w/{other.tenant.slug}/", f"/w/{nowhere}/", *other.ids.values()]
+            theirs, none = ((partial(_ask, site, person, method, path, route, entry, other.ids), below) for path in below[:2])
+            leak, _ = _compared(method, other.canary, theirs, none)
+            found.attempt("workspaces", route.pattern, f"{leak} ({who})" if leak else "")
+
+
+def _ask_at_home(site: Asking, mine: Side, other: Side, found: Findings) -> None:
     answer = site.ask(other.owner, "GET", other.tenant.path)
     found.control("workspaces", "", answer.status == 200, f"its own owner is answered {answer.status}")
 
