@@ -141,7 +141,7 @@ class SearchForm(forms.Form):
     @property
     def asked(self) -> dict[str, str]:
         """What was asked, as a form sends it: kept of shared, saved and remembered searches, and sent again by every button
-        below the results (search/_asked.html). Of a form that is valid.
+        below the results ({% asked_again %}). Of a form that is valid.
         """
         return {name: str(self.cleaned_data[name] or "") for name in ("q", "collection", "mode")} | self.asked_filters
 
