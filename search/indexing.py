@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import numpy as np
 from django.db import connection, transaction
@@ -64,9 +64,13 @@ class Removed:
         )
 
 
+_VARIANT_AND_VERSION, _VARIANT_5 = 0xC000 << 48 | 0xF000 << 64, 0x8000 << 48 | 5 << 76  # bits of a UUID, RFC 9562
+
+
 def passage_id(document_id: UUID, sequence: int) -> UUID:
     """The same for the same place in the same document, so that a repeated batch stores nothing twice."""
-    return uuid5(document_id, str(sequence))
+    digest = hashlib.sha1(document_id.bytes + b"%d" % sequence, usedforsecurity=False).digest()  # uuid5, in a third of its time
+    return UUID(int=int.from_bytes(digest[:16]) & ~_VARIANT_AND_VERSION | _VARIANT_5)
 
 
 def stored(document_id: UUID) -> set[int]:

@@ -8,6 +8,7 @@ business.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -28,8 +29,7 @@ from tenants.context import current_tenant
 TELLING_WORDS = 12  # of a passage, when it is the question
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A document at its best passage. Ranks count among the candidates; 0: that leg did not find the passage."""
 
     document_id: UUID
@@ -250,21 +250,25 @@ def _ranked(index: TermIndex, candidates: Candidates, by_word: Rows, scores: Sco
     numbers, sequences = index.owned(rows)
     passages_of = Counter(numbers)
     order = ranking.best_per_key(numbers, fused)[:limit]
-    documents = [index.owners[0][numbers[i]] for i in order]
-    lengths = index.lengths(rows[order]).tolist()
-    return [
-        Hit(
-            document_id=document,
-            sequence=sequences[i],
-            rank=rank,
-            score=float(fused[i]),
-            dense=float(dense[i]),
-            keyword=float(keyword[i]),
-            dense_rank=int(dense_ranks[i]) if mode is not Mode.WORDS else 0,
-            keyword_rank=int(keyword_ranks[i]) if keyword[i] > 0 else 0,
-            more=passages_of[numbers[i]] - 1,
-            language=index.language(document),
-            length=length,
+    owners = index.owners[0]
+    columns = (fused, dense, keyword, dense_ranks, keyword_ranks)
+    kept = zip(order, index.lengths(rows[order]).tolist(), *(column[order].tolist() for column in columns), strict=True)
+    hits = []
+    for rank, (i, length, score, cosine, bm25, dense_rank, keyword_rank) in enumerate(kept, start=1):
+        document = owners[numbers[i]]
+        hits.append(
+            Hit(
+                document_id=document,
+                sequence=sequences[i],
+                rank=rank,
+                score=score,
+                dense=cosine,
+                keyword=bm25,
+                dense_rank=dense_rank if mode is not Mode.WORDS else 0,
+                keyword_rank=keyword_rank if bm25 > 0 else 0,
+                more=passages_of[numbers[i]] - 1,
+                language=index.language(document),
+                length=length,
+            )
         )
-        for rank, (i, document, length) in enumerate(zip(order, documents, lengths, strict=True), start=1)
-    ]
+    return hits
