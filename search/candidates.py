@@ -19,7 +19,7 @@ from search.indexing import passage_id
 from search.keywords import Mask, Rows, Scores, TermIndex
 from search.loaded import binary_cursor, opened_of, sealed_index, term_index
 from search.models import Protection
-from search.opened import singles
+from search.opened import OpenedVectors, singles
 
 # Cloaked candidates fetched so that the exact top 10 is among them. In the order of the disguise: 0.999 of it in 200 of 5,000
 # passages, 0.980 in 200 of 20,000, 0.945 in 200 and 0.981 in 400 of 50,000 (of `benchmark hnsw`). The connection's
@@ -56,8 +56,13 @@ ENCRYPTED = """
 SELECT string_agg(uuid_send(id), ''), string_agg(embedding, '') FROM {passages}
 WHERE id = ANY(%(ids)s) AND embedding IS NOT NULL
 """
-# An open index holds the true vectors themselves: nothing is decrypted, and nothing but ids and cosines is fetched. The
-# question is the sum of two halfvecs, as exact as a float32.
+# An open index holds the true vectors themselves: nothing is decrypted.
+CLEAR = """
+SELECT string_agg(uuid_send(chunk_id), ''), string_agg(substring(halfvec_send(vector) FROM 5), '') FROM search_indexentry
+WHERE index_id = %(index)s AND chunk_id = ANY(%(ids)s)
+"""
+# Of more of them than are kept in memory nothing but ids and cosines is fetched. The question is the sum of two halfvecs, as
+# exact as a float32.
 COSINE = "-(vector <#> %(query)s::halfvec({dimension})) - (vector <#> %(rest)s::halfvec({dimension}))"
 IN_CLEAR = """
 SELECT string_agg(uuid_send(chunk_id), ''), string_agg(float8send(cosine), '') FROM near
@@ -67,21 +72,20 @@ WHERE index_id = %(index)s AND chunk_id = ANY(%(worded)s::uuid[])
 """
 
 
-def nearest(index: Live, *, of_documents: bool = False) -> str:
-    """The statement that asks an index in the database. Its parameters: index, query, amount, of an open one rest and worded,
-    and documents if it asks for the passages `of_documents` alone.
+def nearest(index: Live, *, of_documents: bool = False, cosines: bool = False) -> str:
+    """The statement that asks an index in the database. Its parameters: index, query and amount, documents if it asks for the
+    passages `of_documents` alone, and rest and worded where an open one answers with `cosines`.
     """
     operator, _ = indexes.METRICS[index.metric]
-    is_open = index.protection == Protection.OPEN
     distance = DISTANCE.format(operator=operator, dimension=index.dimension)
     cosine = COSINE.format(dimension=index.dimension)
     near = NEAR.format(
-        found=f", {cosine} AS cosine" if is_open else "",
+        found=f", {cosine} AS cosine" if cosines else "",
         among="AND document_id = ANY(%(documents)s)" if of_documents else "",
         # "+ 0" keeps the planner from the HNSW index, which under a filter returns fewer rows than match
         distance=f"({distance}) + 0" if of_documents else distance,
     )
-    return near + (IN_CLEAR.format(cosine=cosine) if is_open else IDS)
+    return near + (IN_CLEAR.format(cosine=cosine) if cosines else IDS)
 
 
 class Stages:
@@ -169,7 +173,7 @@ def over_fetch(live: Live, passages: int, mask: Mask | None) -> list[int]:
 @dataclass(frozen=True)
 class Fetched:
     """What the database answers: rows of passages (-1: not published), the `near` first ones by the index, the others as asked
-    for; of an open index with their exact cosines, which nothing has to be decrypted for.
+    for; if it was asked for them, with their exact cosines.
     """
 
     rows: Rows
@@ -179,19 +183,25 @@ class Fetched:
 
 
 def fetch(
-    live: Live, index: TermIndex, query: Scores, amount: int, by_word: Rows = NO_ROWS, documents: list[UUID] | None = None
+    live: Live,
+    index: TermIndex,
+    query: Scores,
+    amount: int,
+    documents: list[UUID] | None = None,
+    worded: Rows | None = None,
 ) -> Fetched:
-    """The `amount` nearest, of these documents alone if any are given, and of an open index those found by words too."""
+    """The `amount` nearest, of these documents alone if any are given; an open index that is asked for those found by words too
+    answers with cosines.
+    """
     asked = {"index": live.id, "query": indexes.asked_form(live, query), "amount": amount, "documents": documents}
-    if live.protection == Protection.OPEN:
-        worded = [passage_id(*place) for place in index.passages(by_word)]
-        asked |= {"rest": indexes.rest_form(query), "worded": worded}
+    if worded is not None:
+        asked |= {"rest": indexes.rest_form(query), "worded": [passage_id(*place) for place in index.passages(worded)]}
     with binary_cursor() as cursor:
-        cursor.execute(nearest(live, of_documents=documents is not None), asked)
+        cursor.execute(nearest(live, of_documents=documents is not None, cosines=worded is not None), asked)
         found = cursor.fetchall()
     ids = b"".join(row[0] or b"" for row in found)
     near = len(found[0][0] or b"") // 16
-    if live.protection != Protection.OPEN:
+    if worded is None:
         return Fetched(index.rows_of(ids), ids, near, None)
     held = b"".join(cosines or b"" for _, cosines in found)
     return Fetched(index.rows_of(ids), ids, near, np.frombuffer(held, dtype=">f8").astype(np.float32))
@@ -210,8 +220,10 @@ def through_index(
     """Nearest by what the database holds of the vectors, joined by what the words found; None when fewer than `needed` may
     be shown.
     """
+    opened = opened_of(live, index)
+    worded = by_word if opened is None and live.protection == Protection.OPEN else None
     for amount in over_fetch(live, index.chunks, mask):
-        fetched = fetch(live, index, query, amount, by_word, documents)
+        fetched = fetch(live, index, query, amount, documents, worded)
         stages.done("candidates")
         shown = (fetched.rows >= 0) if mask is None else (fetched.rows >= 0) & mask[fetched.rows]
         if np.count_nonzero(shown[: fetched.near]) >= needed:
@@ -219,30 +231,45 @@ def through_index(
             if fetched.cosines is not None:
                 found = Candidates(rows, fetched.cosines[shown][first])
             else:
-                found = Candidates(*_decrypted(live, index, query, np.union1d(rows, by_word), fetched))
+                found = Candidates(*_compared(live, index, query, np.union1d(rows, by_word), fetched, opened))
             stages.done("rerank")
             return found
     return None
 
 
-def _decrypted(live: Live, index: TermIndex, query: Scores, rows: Rows, fetched: Fetched) -> tuple[Rows, Scores]:
+def _compared(
+    live: Live, index: TermIndex, query: Scores, rows: Rows, fetched: Fetched, opened: OpenedVectors | None
+) -> tuple[Rows, Scores]:
     """Those of these rows whose vector is still there, with its exact cosine. Raises Tampered."""
-    ids = dict(zip(fetched.rows.tolist(), (fetched.ids[i : i + 16] for i in range(0, len(fetched.ids), 16)), strict=True))
 
     def read(wanted: Rows) -> tuple[Rows, HalfVectors]:
-        others = np.array([row for row in wanted.tolist() if row not in ids], dtype=np.int64)
+        known = dict(zip(fetched.rows.tolist(), (fetched.ids[i : i + 16] for i in range(0, len(fetched.ids), 16)), strict=True))
+        others = np.array([row for row in wanted.tolist() if row not in known], dtype=np.int64)
         computed = [passage_id(*place) for place in index.passages(others)]
-        asked = [UUID(bytes=ids[row]) for row in wanted.tolist() if row in ids] + computed
-        with binary_cursor() as cursor:
-            cursor.execute(ENCRYPTED.format(passages=vectors.passages(live)), {"ids": asked, "model": live.model})
-            ((found, encrypted),) = cursor.fetchall()
-        return index.rows_of(found or b""), vectors.unpacked(live, found or b"", encrypted or b"")
+        ids = [UUID(bytes=known[row]) for row in wanted.tolist() if row in known] + computed
+        found, halves = _clear(live, ids) if live.protection == Protection.OPEN else _decrypted(live, ids)
+        return index.rows_of(found), halves
 
-    opened = opened_of(live, index)
     if opened is not None:
         return opened.cosines(query, rows, read)
     found, halves = read(rows)
     return found, singles(halves) @ query
+
+
+def _clear(live: Live, ids: list[UUID]) -> tuple[bytes, HalfVectors]:
+    """Of those that are still there: their ids, 16 bytes each, and float16[n, dimension] as an open index holds them."""
+    with binary_cursor() as cursor:
+        cursor.execute(CLEAR, {"index": live.id, "ids": ids})
+        ((found, held),) = cursor.fetchall()
+    return found or b"", np.frombuffer(held or b"", dtype=">f2").astype(np.float16).reshape(-1, live.dimension)
+
+
+def _decrypted(live: Live, ids: list[UUID]) -> tuple[bytes, HalfVectors]:
+    """The same of encrypted vectors."""
+    with binary_cursor() as cursor:
+        cursor.execute(ENCRYPTED.format(passages=vectors.passages(live)), {"ids": ids, "model": live.model})
+        ((found, encrypted),) = cursor.fetchall()
+    return found or b"", vectors.unpacked(live, found or b"", encrypted or b"")
 
 
 def _true(live: Live, stored: Iterable[tuple[UUID, bytes]]) -> Scores:

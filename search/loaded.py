@@ -1,5 +1,5 @@
 """What a workspace's search keeps decrypted in memory, brought up to date: its words, what its documents
-can be filtered by, and vectors: sealed, all of them; cloaked, those that searches came near to.
+can be filtered by, and vectors: sealed, all of them; else those that searches came near to.
 
 Refuses to know what is looked for.
 """
@@ -31,7 +31,7 @@ from tenants.context import current_tenant
 from tenants.keys import presence
 
 HALF = 2  # bytes
-OPENED_SHARE = 1 / 8  # of the pool, for the decrypted vectors of one cloaked index: of more passages none are kept
+OPENED_SHARE = 1 / 8  # of the pool, for the true vectors of one index in the database: of more passages none are kept
 
 
 def term_index() -> TermIndex:
@@ -44,7 +44,9 @@ def terms_of(live: Live) -> TermIndex:
 
 
 def opened_of(live: Live, terms: TermIndex) -> OpenedVectors | None:
-    """Of a cloaked index, by the rows of these words. None where they are others by now, or all vectors need too much room."""
+    """Of an index in the database, by the rows of these words. None where they are others by now, or all vectors need too much
+    room.
+    """
     known: _Known | None = pool().held(current_tenant().id, "terms")
     if known is None or known.terms is not terms or known.opened is None or known.opened.index_id != live.id:
         return None
@@ -53,7 +55,7 @@ def opened_of(live: Live, terms: TermIndex) -> OpenedVectors | None:
 
 @dataclass(frozen=True)
 class _Known:
-    """What is found by words, and what of its vectors is decrypted."""
+    """What is found by words, and what of its vectors is held."""
 
     terms: TermIndex
     opened: OpenedVectors | None
@@ -66,7 +68,7 @@ class _Known:
 def _known(live: Live) -> _Known:
     def load(old: _Known | None) -> _Known:
         terms = _load_terms(old.terms if old else None)
-        if live.protection != Protection.CLOAKED or terms.rows * live.dimension * HALF > pool().budget * OPENED_SHARE:
+        if live.protection == Protection.SEALED or terms.rows * live.dimension * HALF > pool().budget * OPENED_SHARE:
             return _Known(terms, None)
         before = old.opened if old else None
         if before is None or before.index_id != live.id:

@@ -304,7 +304,7 @@ def test_other_settings_of_the_graph_are_built_and_used(crowd: Crowd):
         query = "[" + ",".join(["0.05"] * 384) + "]"
         cursor.execute(
             "EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()),
-            {"index": 2, "query": query, "rest": query, "amount": 200, "worded": []},
+            {"index": 2, "query": query, "amount": 200},
         )
         assert "Index Scan using search_indexentry_hnsw_2" in "\n".join(row[0] for row in cursor.fetchall())
 
@@ -376,7 +376,7 @@ def test_every_metric_finds_what_comparing_with_everything_finds(crowd: Crowd, l
         query = "[" + ",".join(["0.05"] * 384) + "]"
         cursor.execute(
             "EXPLAIN (COSTS OFF) " + candidates.nearest(indexes.live()),
-            {"index": made.id, "query": query, "rest": query, "amount": 200, "worded": []},
+            {"index": made.id, "query": query, "amount": 200},
         )
         assert f"Index Scan using search_indexentry_hnsw_{made.id}" in "\n".join(row[0] for row in cursor.fetchall())
     for number in range(5):

@@ -132,7 +132,7 @@ def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]]):
         query = "[" + ",".join(["0.05"] * 384) + "]"
         cursor.execute(
             "EXPLAIN (COSTS OFF) " + nearest(indexes.live()),
-            {"index": FIRST_INDEX, "query": query, "rest": query, "amount": 200, "worded": []},
+            {"index": FIRST_INDEX, "query": query, "amount": 200},
         )
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Index Scan using search_indexentry_hnsw_1" in plan
