@@ -53,9 +53,11 @@ def post_worker_init(worker: Any) -> None:
         for option, seconds in ((socket.SO_RCVTIMEO, STALLED_READ), (socket.SO_SNDTIMEO, STALLED_WRITE)):
             listener.sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", seconds, 0))
     from search.embeddings import EmbeddingModelMissing, embedder
+    from tenants.audit.recording import start_notary
     from tenants.keys import presence
 
     presence.start("web")
+    start_notary()
 
     def load() -> None:
         with suppress(EmbeddingModelMissing):  # the search page says so

@@ -3,13 +3,16 @@
 Inside the workspace the entry is part of the caller's transaction, if there is one, and the log's head is locked until it
 ends: record last. Without one it is written before `record` returns, in one statement with what other threads add meanwhile.
 Outside, it waits in a public row (AuditOutbox), written with what it tells of, and is added once that is committed, or by
-the sweeper. The head is also kept outside the database (tenants.witness). Knows of documents and people only their ids.
+the sweeper. The head is also kept outside the database (tenants.witness), by a web process a moment later. Knows of documents
+and people only their ids.
 """
 
+import atexit
 import json
 import logging
 import secrets
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -39,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 About = str | int | bool | None
 Last = tuple[int, bytes]  # the number and digest of a log's last entry
+WITNESS_SECONDS = 0.05  # until a web process keeps the heads of what was added meanwhile
 LAST_ENTRY = "SELECT number, digest FROM audit_head WHERE id = 1"
 _withheld = threading.local()
 
@@ -236,7 +240,7 @@ def _add(together: list[_Waiting], number: int, before: bytes) -> Last | None:
         )
         if cursor.rowcount != len(rows):
             return None
-    transaction.on_commit(partial(_witness_head, witness_name(tenant), last, digest.hex()))
+    transaction.on_commit(partial(_notary or _witness_head, witness_name(tenant), last, digest.hex()))
     return last, digest
 
 
@@ -249,8 +253,48 @@ def _witness_head(name: str, number: int, digest: str) -> None:
             known = witness.record(name)
             if known is None or known["number"] < number:  # it only goes up: another process may have been faster
                 witness.keep(name, {"number": number, "digest": digest}, durable=False)
-    except OSError as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the last three: what is kept there is damaged
         logger.error("the head of %s is not witnessed: %s", name, describe_exception(error))
+
+
+class _Notary:
+    """Keeps heads outside the database in a thread of its own, the last of each log: what adds an entry does not wait for it.
+
+    A process that is killed leaves the head before: as after a power cut, the witness lags behind, and goes on with the next.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[str, tuple[int, str]] = {}
+        self._lock, self._there = threading.Lock(), threading.Event()
+        atexit.register(self.keep)
+        threading.Thread(target=self._run, name="notary", daemon=True).start()
+
+    def __call__(self, name: str, number: int, digest: str) -> None:
+        with self._lock:
+            self._heads[name] = max(self._heads.get(name, (0, "")), (number, digest))
+        self._there.set()
+
+    def keep(self) -> None:
+        """All there are."""
+        with self._lock:
+            heads, self._heads = self._heads, {}
+        for name, head in heads.items():
+            _witness_head(name, *head)
+
+    def _run(self) -> None:
+        while self._there.wait():
+            time.sleep(WITNESS_SECONDS)
+            self._there.clear()
+            self.keep()
+
+
+_notary: _Notary | None = None
+
+
+def start_notary() -> None:
+    """In a web process, once it is forked: others end without waiting for threads."""
+    global _notary
+    _notary = _notary or _Notary()
 
 
 def _context(tenant_id: uuid.UUID, pk: uuid.UUID) -> tuple[str, str, str]:

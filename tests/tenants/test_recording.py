@@ -1,5 +1,9 @@
 """Writing the audit log (tenants.audit.recording)."""
 
+import atexit
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -7,11 +11,13 @@ from django.db import connection, transaction
 
 from tenants import proofs, witness
 from tenants.acting import Actor, acting
+from tenants.audit import recording
 from tenants.audit.events import Event
 from tenants.audit.models import Entry, Head
-from tenants.audit.recording import as_exported, deliver, record, witness_name
+from tenants.audit.recording import _Notary, as_exported, deliver, record, witness_name
+from tenants.audit.verifying import verify
 from tenants.context import workspace
-from tenants.models import AuditOutbox
+from tenants.models import AuditOutbox, Tenant
 
 ANNA = Actor("anna@example.org", "web", 7)
 
@@ -115,3 +121,58 @@ def test_delivered_twice_it_is_there_once(workspace_a: Any, monkeypatch: pytest.
     with workspace(workspace_a):
         assert len(exported()) == 2
     assert AuditOutbox.objects.count() == 0
+
+
+# ---------------------------------------------------------------- the head outside the database
+
+
+@pytest.fixture
+def notary(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Notary]:
+    """As in a web process, that waits for us."""
+    waits = threading.Event()
+    monkeypatch.setattr(recording.time, "sleep", lambda seconds: waits.wait(60))
+    monkeypatch.setattr(recording, "_notary", made := _Notary())
+    yield made
+    waits.set()
+    atexit.unregister(made.keep)
+
+
+def kept(tenant: Tenant) -> int:
+    known = witness.record(witness_name(tenant))
+    return known["number"] if known else 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_web_process_keeps_the_last_head_a_moment_later(in_workspace_a: Any, notary: _Notary) -> None:
+    before = kept(in_workspace_a)
+    for number in range(3):
+        record(Event.SEARCHED, results=number)
+    head = Head.objects.get()
+    assert kept(in_workspace_a) == before < head.number
+    assert verify(in_workspace_a).problem == "", "it may lag behind"
+    notary.keep()
+    assert witness.record(witness_name(in_workspace_a)) == {"number": head.number, "digest": bytes(head.digest).hex()}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_its_own_thread_keeps_it(in_workspace_a: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_notary", made := _Notary())
+    record(Event.SEARCHED)
+    until = time.monotonic() + 30
+    while kept(in_workspace_a) < Head.objects.get().number and time.monotonic() < until:
+        time.sleep(0.01)
+    assert kept(in_workspace_a) == Head.objects.get().number
+    atexit.unregister(made.keep)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("damage", ["{", "[]", "{}", "5"])
+def test_what_is_damaged_outside_keeps_nobody_from_being_written_down(
+    in_workspace_a: Any, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    record(Event.SEARCHED)
+    witness._path(witness_name(in_workspace_a)).write_text(damage)
+    for _ in range(2):
+        record(Event.SEARCHED)
+    assert Entry.objects.filter(event=Event.SEARCHED).count() == 3
+    assert "is not witnessed" in caplog.text
