@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any
 
 import psycopg
+from django.conf import settings
 from django.db import Error, InternalError
 from django.db.backends.postgresql.base import ServerBindingCursor
 from django.utils.asyncio import async_unsafe
@@ -99,6 +100,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     errors_occurred: bool
     health_check_done: bool
     _applied: tuple[tuple[str, ...], str | None] | None = None  # what the server's session has; None: unknown
+    _worked_out: tuple[tuple[Any, ...], tuple[tuple[str, ...], str | None]] | None = None  # see `_wanted`
     _connecting = False
     _setting_search_path: bool
     _touched: frozenset[str] = frozenset()  # schemas of workspaces, since the connection was made
@@ -215,7 +217,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         session = getattr(self.connection, "session", Session.KNOWN)
         if session is not Session.KNOWN:
             self._applied = None
-        wanted = (tuple(self._get_cursor_search_paths()), role_for(self, self.schema_name))
+        wanted = self._wanted()
         if self._applied == wanted:
             return
         paths, role = wanted
@@ -241,6 +243,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
             # the transaction is already lost: whatever comes next fails too, and a rollback clears the state
         finally:
             self._setting_search_path = False
+
+    def _wanted(self) -> tuple[tuple[str, ...], str | None]:
+        """Search path and role of the current tenant; worked out once for all statements of a request."""
+        is_switching = self.settings_dict.get("SWITCH_ROLES", True)
+        about = (self.schema_name, self.include_public_schema, settings.TENANT_LOGINS, is_switching, self.settings_dict["NAME"])
+        if self._worked_out is None or self._worked_out[0] != about:
+            self._worked_out = about, (tuple(self._get_cursor_search_paths()), role_for(self, self.schema_name))
+        return self._worked_out[1]
 
     def _can_discard(self) -> bool:
         """What raw SQL left in the session must not reach the next workspace. Not in a transaction: it is made up for later."""
