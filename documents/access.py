@@ -35,7 +35,8 @@ def visible_collections(membership: Membership) -> QuerySet[Collection]:
     return every_collection().filter(Q(restricted=False) | Q(pk__in=named))
 
 
-# The same as SQL, for what is on the way of every search; takes `sees_all` and `membership` (visible_parameters).
+# `visible_collections` as SQL, for what is on the way of every search: of collections under the alias c, with the parameters
+# `visible_parameters` gives. One changes with the other; tests/documents/test_access.py holds them together.
 VISIBLE = (
     "NOT c.is_canary AND (%(sees_all)s OR NOT c.restricted OR c.id IN "
     "(SELECT collection_id FROM documents_collectionmember WHERE membership_id = %(membership)s))"

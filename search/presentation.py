@@ -1,4 +1,4 @@
-"""Turns hits into what a page shows: names, page labels, highlighted passages. One query per page."""
+"""Turns hits into what a page shows: names, page labels, highlighted passages. One query for a page, two past the last."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

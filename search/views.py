@@ -2,7 +2,8 @@
 
 What is a search, where results follow the typing: what somebody sent (Enter, the button, a filter, a link), and what they
 stopped at, which the page tells when a result was opened or nothing was typed for two seconds (`settled`). Each of these is
-one entry in the audit log, one in the member's history, and counts against RATE_SEARCH. The requests in between (`instant`)
+one entry in the audit log, one in the member's history, and counts against RATE_SEARCH. So is each further page of it, but
+for the history. The requests in between (`instant`)
 count against RATE_INSTANT and are in no history; since they show results all the same, whoever sends nothing else is
 written down too: that they searched while typing, once a minute.
 """
@@ -28,10 +29,10 @@ from search.presentation import described, folded, link_to
 from search.querying import PassageNotFound, Results, like, search
 from search.questions import Phrase
 from search.ranking import Mode
+from tenants.afterwards import afterwards
 from tenants.audit.events import Event
 from tenants.audit.recording import record
-from tenants.beside import beside
-from tenants.limits import limited, take
+from tenants.limits import give_back, limited, take
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
 
@@ -68,7 +69,11 @@ def instant(request: WorkspaceRequest) -> HttpResponse:
     if not form.is_valid():  # half of a question is no mistake to be complained about
         return render(request, "search/_results.html", {"form": search_form(request), "not_yet": form.errors})
     if not take("instant_noted", request.user.pk, ONCE_A_MINUTE):
-        record(Event.SEARCHED, while_typing=True, collection=form.cleaned_data["collection"] or None)
+        try:
+            record(Event.SEARCHED, while_typing=True, collection=form.cleaned_data["collection"] or None)
+        except BaseException:
+            give_back("instant_noted", request.user.pk, ONCE_A_MINUTE)  # nothing is shown unless it is written down
+            raise
     return render(request, "search/_results.html", _results(request, form, _ask(form)))
 
 
@@ -79,9 +84,11 @@ def instant(request: WorkspaceRequest) -> HttpResponse:
 def settled(request: WorkspaceRequest) -> HttpResponse:
     """Somebody stopped at what they had typed: the search whose results they see was meant. Shows nothing."""
     form = search_form(request, request.POST)
-    if form.is_valid():
-        _record(form, _ask_and_remember(request, form))
-    return HttpResponse(status=204)
+    response = HttpResponse(status=204)
+    if not form.is_valid():
+        return response
+    _record(form, _ask(form))
+    return _remembered(response, request, form)
 
 
 @never_cache
@@ -134,24 +141,18 @@ def alike(request: WorkspaceRequest, passage_id: UUID) -> HttpResponse:
     asked = request.GET.get("page", "1")
     number = int(asked) if asked.isdecimal() and len(asked) < 5 else 1
     shown = _shown(about.results, number, " ".join(about.words), (), form.visible)
-    if shown["page"] == 1:
-        record(Event.SEARCHED, results=len(about.results.hits), collection=None)
+    record(Event.SEARCHED, results=len(about.results.hits), collection=None, **_page(shown["page"]))
     named = {"like": passage, "telling": about.words, "mode": Mode.HYBRID, "origin": _origin(request)}
     return render(request, "search/search.html", {"form": form, **named, **shown})
 
 
 def meant(request: WorkspaceRequest, form: SearchForm, page: str = "search/search.html", **more: Any) -> HttpResponse:
-    """Results of a search that somebody meant, which is written down before anybody sees them."""
-    if (form.cleaned_data["page"] or 1) == 1:
-        results = _ask_and_remember(request, form)
-        with beside(partial(_record, form, results)):
-            return render(request, page, {**_results(request, form, results), **more})
+    """Results of a search that somebody meant, which is in the log before anybody sees them."""
     results = _ask(form)
     context = _results(request, form, results)
-    if context["page"] == 1:  # there is no other; the next pages of the same search are no search of their own
-        own_searches.remember(request.membership, form.asked)
-        _record(form, results)
-    return render(request, page, {**context, **more})
+    _record(form, results, context["page"])
+    response = render(request, page, {**context, **more})
+    return _remembered(response, request, form) if context["page"] == 1 else response  # the others are no search of their own
 
 
 def search_form(request: WorkspaceRequest, asked: Any = None) -> SearchForm:
@@ -170,14 +171,19 @@ def _ask(form: SearchForm, limit: int = DEPTH) -> Results:
     )
 
 
-def _ask_and_remember(request: WorkspaceRequest, form: SearchForm) -> Results:
-    """Also in the member's history, which is written while the model computes."""
-    with beside(partial(own_searches.remember, request.membership, form.asked)):
-        return _ask(form)
+def _remembered(response: HttpResponse, request: WorkspaceRequest, form: SearchForm) -> HttpResponse:
+    """The search goes into the member's history, which nobody waits for."""
+    return afterwards(response, partial(own_searches.remember, request.membership, form.asked))
 
 
-def _record(form: SearchForm, results: Results) -> None:
-    record(Event.SEARCHED, results=len(results.hits), collection=form.cleaned_data["collection"] or None)
+def _record(form: SearchForm, results: Results, page: int = 1) -> None:
+    collection = form.cleaned_data["collection"] or None
+    record(Event.SEARCHED, results=len(results.hits), collection=collection, **_page(page))
+
+
+def _page(number: int) -> dict[str, Any]:
+    """What the log says of a page of results, beyond what it says of a search."""
+    return {"page": number} if number > 1 else {}
 
 
 def _results(request: WorkspaceRequest, form: SearchForm, results: Results) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -37,23 +38,34 @@ def take(action: str, subject: object, rate: tuple[int, int]) -> int:
     """
     most, seconds = rate
     now = time.time()
-    window = int(now // seconds)
-    key = f"limit:{action}:{subject}:{window}"
     try:
-        used = _increased(key, seconds)
+        used = _increased(_key(action, subject, seconds, now), seconds)
     except RedisError:
         logger.warning("no rate limit for %s: Redis is away", action)
         return 0
-    return 0 if used <= most else math.ceil((window + 1) * seconds - now)
+    return 0 if used <= most else math.ceil(seconds - now % seconds)
+
+
+def give_back(action: str, subject: object, rate: tuple[int, int]) -> None:
+    """What `subject` has used of this window counts no more: what it was taken for did not come about."""
+    with suppress(RedisError):
+        cache.delete(_key(action, subject, rate[1], time.time()))
+
+
+def _key(action: str, subject: object, seconds: int, now: float) -> str:
+    return f"limit:{action}:{subject}:{int(now // seconds)}"
 
 
 def _increased(key: str, seconds: int) -> int:
-    """In one exchange with Redis, since it is on the way of every search; Django's cache takes two."""
+    """In one exchange with Redis, since it is on the way of every search; Django's cache takes two. The first of a window takes
+    a second one.
+    """
     key = cache.make_and_validate_key(key)
-    both = cache._cache.get_client(key, write=True).pipeline(transaction=False)  # type: ignore[attr-defined]
-    both.set(key, 0, ex=seconds, nx=True)
-    both.incr(key)
-    return int(both.execute()[-1])
+    client = cache._cache.get_client(key, write=True)  # type: ignore[attr-defined]
+    used = int(client.incr(key))
+    if used == 1:
+        client.expire(key, seconds)
+    return used
 
 
 def limited(action: str, method: str = "POST") -> Callable[[View], View]:

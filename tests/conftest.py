@@ -64,14 +64,6 @@ def _administrator() -> dict[str, Any]:
     return {**place, "user": user, "password": password, "autocommit": True}
 
 
-def _end_sessions() -> None:
-    """Of threads that work beside requests (tenants.beside): they keep their connections."""
-    with psycopg.connect(dbname="postgres", **_administrator()) as admin:
-        admin.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [connection.settings_dict["NAME"]]
-        )
-
-
 def act_as(login: str | None) -> None:
     """Reconnect this thread's connection. The settings are copied, so a live server's threads keep theirs."""
     connection.close()
@@ -127,8 +119,6 @@ def django_db_setup(
     emptying.close()
     with django_db_blocker.unblock():
         connections["operator"].close()
-        connection.close()
-        _end_sessions()
         act_as("operator")
         own = roles.own_roles(connection)
         teardown_databases(databases, verbosity=0)

@@ -9,12 +9,12 @@ from uuid import UUID
 
 import pytest
 from django.conf import LazySettings
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 
 from documents.models import Document
 from documents.receiving import create_collection
-from search import own_searches
+from search import own_searches, views
 from search.embeddings import Embedder
 from search.indexing import passage_id
 from search.models import SharedSearch
@@ -314,6 +314,30 @@ def test_where_somebody_stops_is_a_search(type_in: Any, viewer: Any):
     assert past.asked["q"] == "password"
     assert type_in("   ", "settled/").status_code == 204
     assert len(searched()) == 2
+
+
+def test_typing_shows_nothing_that_cannot_be_written_down(type_in: Any, monkeypatch: pytest.MonkeyPatch):
+    def locked(*about: Any, **more: Any) -> None:
+        raise OperationalError("the head is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(views, "record", locked)
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                type_in("password")
+    assert "<article" in type_in("password").content.decode()
+    assert searched() == [{"while_typing": True, "collection": None}]
+
+
+def test_every_page_of_results_is_in_the_log_and_the_search_in_the_history_once(
+    ask: Any, viewer: Any, in_workspace_a: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(views, "PAGE_SIZE", 5)
+    for page in ("2", "", "1", "2"):
+        assert "<article" in ask("password", page=page).content.decode()
+    assert [about.get("page", 1) for about in searched()] == [2, 1, 1, 2]
+    assert {about["results"] for about in searched()} == {8}
+    assert len(own_searches.of(Membership.objects.get(user=viewer)).past) == 1
 
 
 def test_typing_has_a_limit_of_its_own(type_in: Any, ask: Any, settings: LazySettings):

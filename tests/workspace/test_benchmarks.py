@@ -108,7 +108,7 @@ def test_search_on_services_of_its_own(model_dir: Path):
         assert detail["questions"] == 4
         if "parts_p50" in detail:
             assert detail["parts_p50"].keys() >= {
-                *(parts.WATCHED.keys() - parts.BESIDE),
+                *parts.WATCHED.keys(),
                 "middleware and HTTP",
                 "search: embed",
                 "search: rank",

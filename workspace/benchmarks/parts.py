@@ -12,7 +12,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 
-from search import own_searches, views
+from search import views
 from search.querying import Results
 from tenants import limits
 
@@ -23,11 +23,9 @@ WATCHED: dict[str, tuple[Any, str]] = {
     "search": (views, "search"),
     "fold": (views, "folded"),
     "describe": (views, "described"),
-    "history": (own_searches, "remember"),
     "audit": (views, "record"),
     "template": (views, "render"),
 }
-BESIDE = frozenset({"history", "audit"})  # done by another thread where one is free: what the page waits for them is in "view"
 
 
 class _Request(threading.local):

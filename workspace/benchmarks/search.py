@@ -32,6 +32,7 @@ SIDES = {
 }
 SIZES, USERS = (5_000, 50_000), (1, 16)
 WARM_UP = 12  # questions: kernels of every width, connections and caches of every thread
+PAUSE = 0.02  # seconds after which the next side is asked: what is done when an answer has been sent is not charged to it
 BLOCK = 4  # questions of each user before the others' turn
 PATIENCE = 180.0  # seconds in which the inverted lists of a sealed index are trained
 
@@ -126,8 +127,9 @@ class _Asking:
             self._ask_all(pool, browsers, self._search, self._next(users), Side())  # every thread's connection
             for start in range(0, self._rounds, block):
                 questions = self._next(min(block, self._rounds - start))
-                self._ask_all(pool, browsers, self._search, questions, product)
-                self._ask_all(pool, browsers, self._bare, questions, floor)
+                for ask, side in ((self._search, product), (self._bare, floor)):
+                    self._ask_all(pool, browsers, ask, questions, side)
+                    time.sleep(PAUSE)
         return product, floor
 
     def _next(self, number: int) -> list[str]:
