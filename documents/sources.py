@@ -13,7 +13,10 @@ from search import sources
 from search.models import Chunk, Terms
 from search.sources import CollectionName, CorpusText, FieldName, Quote, Source, addresses
 from tenants.database import connection
+from tenants.fields import readers
 from tenants.models import Membership
+
+Read = Callable[[Any, Any], Any]
 
 COLLECTIONS = f"""
 SELECT c.id, c.name, f.id, f.name, f.kind FROM documents_collection c
@@ -39,10 +42,13 @@ LEFT JOIN documents_page page ON page.document_id = d.id AND page.number = passa
 """  # noqa: S608  # fixed text
 
 
-def _source_reader() -> Callable[[Sequence[Any]], Source]:
+TITLE, FORMAT = Document._meta.get_field("title"), Document._meta.get_field("format")
+NAME = models.Collection._meta.get_field("name")
+LABEL, TEXT = Page._meta.get_field("label"), Chunk._meta.get_field("text")
+
+
+def _source_reader(title: Read, form: Read, read_name: Read) -> Callable[[Sequence[Any]], Source]:
     """Of rows of SOURCE; each collection's name is opened once."""
-    title, form = Document._meta.get_field("title").reader(), Document._meta.get_field("format").reader()
-    read_name = models.Collection._meta.get_field("name").reader()
     names: dict[UUID, str] = {}
     address = addresses("document")
 
@@ -62,11 +68,11 @@ class DocumentSources:
         with connection.cursor() as cursor:
             cursor.execute(DESCRIBED, [list(ids), list(collections)])
             rows = cursor.fetchall()
-        return {source.id: source for source in map(_source_reader(), rows)}
+        return {source.id: source for source in map(_source_reader(*readers(TITLE, FORMAT, NAME)), rows)}
 
     def quotes(self, passages: Iterable[UUID], collections: Collection[UUID]) -> dict[UUID, Quote]:
-        label, text = Page._meta.get_field("label").reader(), Chunk._meta.get_field("text").reader()
-        source = _source_reader()
+        label, text, *of_source = readers(LABEL, TEXT, TITLE, FORMAT, NAME)
+        source = _source_reader(*of_source)
         with connection.cursor() as cursor:
             cursor.execute(QUOTES, [list(passages), list(collections)])
             rows = cursor.fetchall()

@@ -11,7 +11,7 @@ from django.core.exceptions import FieldError
 from django.db import models
 from django.db.models.query_utils import DeferredAttribute
 
-from tenants.ciphers import ColumnCipher, cipher
+from tenants.ciphers import Cipher, ColumnCipher, cipher
 
 
 class Ciphertext(bytes):
@@ -75,9 +75,9 @@ class EncryptedField(models.BinaryField):
     def seal(self, pk: Any, value: Any) -> Ciphertext:
         return Ciphertext(cipher(self.purpose).encrypt(self.context(pk), self.pack(value)))
 
-    def reader(self) -> Callable[[Any, Any], Any]:
+    def reader(self, own: Cipher | None = None) -> Callable[[Any, Any], Any]:
         """For many rows: `read(pk, ciphertext)` with the cipher taken once, for the current workspace."""
-        decrypt, unpack = self._of_column().decrypt, self.unpack
+        decrypt, unpack = self._of_column(own).decrypt, self.unpack
         return lambda pk, value: unpack(decrypt(pk, value))
 
     def writer(self) -> Callable[[Any, Any], bytes]:
@@ -85,8 +85,8 @@ class EncryptedField(models.BinaryField):
         encrypt, pack = self._of_column().encrypt, self.pack
         return lambda pk, value: encrypt(pk, pack(value))
 
-    def _of_column(self) -> ColumnCipher:
-        return ColumnCipher(cipher(self.purpose), self.model._meta.db_table, str(self.column))
+    def _of_column(self, own: Cipher | None = None) -> ColumnCipher:
+        return ColumnCipher(own or cipher(self.purpose), self.model._meta.db_table, str(self.column))
 
     def from_db_value(self, value: Any, expression: Any, connection: Any) -> Ciphertext | None:
         return None if value is None else Ciphertext(value)
@@ -109,6 +109,12 @@ class EncryptedField(models.BinaryField):
 
     def value_to_string(self, obj: models.Model) -> str:
         raise FieldError(f"{self.model.__name__}.{self.name} is encrypted and is not serialized")
+
+
+def readers(*fields: Any) -> tuple[Callable[[Any, Any], Any], ...]:
+    """The `reader` of each of these encrypted fields; those of one purpose share a cipher."""
+    ciphers = {purpose: cipher(purpose) for purpose in {field.purpose for field in fields}}
+    return tuple(field.reader(ciphers[field.purpose]) for field in fields)
 
 
 class EncryptedBinaryField(EncryptedField):

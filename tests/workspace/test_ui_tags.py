@@ -6,8 +6,10 @@ import pytest
 from django import forms
 from django.template import Context, RequestContext, Template, TemplateSyntaxError
 from django.test import RequestFactory
+from django.test.html import parse_html
 from django.utils.safestring import SafeString
 
+from workspace.templatetags import ui
 from workspace.templatetags.ui import byte_size, count, exact_date, format_name, signed
 
 
@@ -211,3 +213,23 @@ class TestPreferences:
 
     def test_it_works_without_a_request(self) -> None:
         assert render("<html{% preferences %}>") == "<html>"
+
+
+class Lines(forms.Form):
+    """Single lines of text of every kind that a page has."""
+
+    plain = forms.CharField(max_length=9, initial='"<b>&')
+    optional = forms.CharField(
+        required=False, disabled=True, widget=forms.TextInput(attrs={"data-search": True, "type": "search"})
+    )
+    own_id = forms.CharField(widget=forms.TextInput(attrs={"id": "mine", "class": "a b", "data-none": False}), help_text="Why")
+    number = forms.DecimalField(localize=True, widget=forms.TextInput)
+
+
+@pytest.mark.parametrize("name", Lines.base_fields)
+@pytest.mark.parametrize("asked", [None, {"plain": "", "optional": "'x'", "own_id": "<script>", "number": "1,5"}])
+def test_a_line_of_text_is_what_django_makes_of_it(name: str, asked: dict[str, str] | None):
+    bound = Lines(asked)[name]
+    given = {"aria-invalid": "true", "placeholder": False, "title": '"'}
+    made, expected = parse_html(ui._control(bound, dict(given))), parse_html(bound.as_widget(attrs=dict(given)))
+    assert made == expected

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from django import forms, template
 from django.core.exceptions import NON_FIELD_ERRORS
+from django.forms.utils import flatatt
 from django.template.base import NodeList, Parser, Token
 from django.template.context import Context
 from django.utils import timezone
@@ -132,12 +133,25 @@ def field(bound: forms.BoundField, label: str = "", hint: str | bool | None = No
         "label": label or bound.label,
         "hint": shown_hint,
         "kind": kind,
-        "control": bound.as_widget(attrs=given),
+        "control": _control(bound, given),
         "hint_id": hint_id,
         "error_id": error_id,
         "described_by": described_by,
         "optional": not bound.field.required and kind != "check",
     }
+
+
+def _control(bound: forms.BoundField, attrs: dict[str, Any]) -> str:
+    """As `as_widget` gives it; one line of text, which every search has, without its three templates."""
+    widget = bound.field.widget
+    if type(widget) is not forms.TextInput or bound.field.localize:
+        return bound.as_widget(attrs=attrs)
+    attrs = bound.build_widget_attrs(attrs, widget)
+    if bound.auto_id and "id" not in widget.attrs:
+        attrs.setdefault("id", bound.auto_id)
+    made = widget.get_context(bound.html_name, bound.value(), attrs)["widget"]
+    value = "" if made["value"] is None else format_html(' value="{}"', made["value"])
+    return format_html('<input type="{}" name="{}"{}{}>', made["type"], made["name"], value, flatatt(made["attrs"]))
 
 
 @register.inclusion_tag("partials/form_errors.html")
