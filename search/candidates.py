@@ -61,8 +61,8 @@ CLEAR = """
 SELECT string_agg(uuid_send(chunk_id), ''), string_agg(substring(halfvec_send(vector) FROM 5), '') FROM search_indexentry
 WHERE index_id = %(index)s AND chunk_id = ANY(%(ids)s)
 """
-# Of more of them than are kept in memory nothing but ids and cosines is fetched. The question is the sum of two halfvecs, as
-# exact as a float32.
+# Nothing but ids and cosines is fetched of the nearest, and of what words found where no vectors are kept in memory. The
+# question is the sum of two halfvecs, as exact as a float32.
 COSINE = "-(vector <#> %(query)s::halfvec({dimension})) - (vector <#> %(rest)s::halfvec({dimension}))"
 IN_CLEAR = """
 SELECT string_agg(uuid_send(chunk_id), ''), string_agg(float8send(cosine), '') FROM near
@@ -190,8 +190,8 @@ def fetch(
     documents: list[UUID] | None = None,
     worded: Rows | None = None,
 ) -> Fetched:
-    """The `amount` nearest, of these documents alone if any are given; an open index that is asked for those found by words too
-    answers with cosines.
+    """The `amount` nearest, of these documents alone if any are given. An open index is asked for those found by words too,
+    which may be none, and answers with cosines.
     """
     asked = {"index": live.id, "query": indexes.asked_form(live, query), "amount": amount, "documents": documents}
     if worded is not None:
@@ -220,18 +220,23 @@ def through_index(
     """Nearest by what the database holds of the vectors, joined by what the words found; None when fewer than `needed` may
     be shown.
     """
-    opened = opened_of(live, index)
-    worded = by_word if opened is None and live.protection == Protection.OPEN else None
+    opened, worded = opened_of(live, index), None
+    if live.protection == Protection.OPEN:
+        worded = by_word if opened is None else NO_ROWS
     for amount in over_fetch(live, index.chunks, mask):
         fetched = fetch(live, index, query, amount, documents, worded)
         stages.done("candidates")
         shown = (fetched.rows >= 0) if mask is None else (fetched.rows >= 0) & mask[fetched.rows]
         if np.count_nonzero(shown[: fetched.near]) >= needed:
             rows, first = np.unique(fetched.rows[shown], return_index=True)  # what words found may be near too
-            if fetched.cosines is not None:
-                found = Candidates(rows, fetched.cosines[shown][first])
-            else:
+            if fetched.cosines is None:
                 found = Candidates(*_compared(live, index, query, np.union1d(rows, by_word), fetched, opened))
+            else:
+                found = Candidates(rows, fetched.cosines[shown][first])
+                others = np.setdiff1d(by_word, rows)
+                if opened is not None and len(others):
+                    there, cosines = _compared(live, index, query, others, fetched, opened)
+                    found = Candidates(np.concatenate([rows, there]), np.concatenate([found.dense, cosines]))
             stages.done("rerank")
             return found
     return None

@@ -1,5 +1,5 @@
-"""The true vectors that searches of an index in the database came near to, kept beside its words: whoever types on, asks again
-or asks for much the same comes near to the same ones.
+"""The true vectors that searches of an index in the database came near to, of an open one by words alone, kept beside its
+words: whoever types on, asks again or asks for much the same comes near to the same ones.
 
 Knows them by the rows of one term index. Refuses to know where they come from.
 """

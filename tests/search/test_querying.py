@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from documents.models import Document
-from search import candidates, indexes, querying, ranking
+from search import candidates, indexes, loaded, querying, ranking
 from search.candidates import OVER_FETCH_LARGE, nearest
 from search.embeddings import Embedder
+from search.indexes import Live
 from search.indexing import unpublish
 from search.models import FIRST_INDEX
+from search.pool import pool
 from search.querying import search_exactly
 from search.ranking import Mode
 from search.sources import sources
@@ -125,14 +128,17 @@ def index_always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "SCAN_BELOW", 100)
 
 
-def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]]):
+@pytest.mark.parametrize("level", ["cloaked", "open"])
+def test_the_plan_uses_the_hnsw_index(crowd: Callable[..., list[Document]], level: str, settings: LazySettings):
     """Tenant roles own nothing and cannot ANALYZE: the planner must get it right without fresh statistics."""
+    settings.DEFAULT_PROTECTION = level
+    indexes.prepare()
     crowd(1000)
     with connection.cursor() as cursor:
         query = "[" + ",".join(["0.05"] * 384) + "]"
         cursor.execute(
-            "EXPLAIN (COSTS OFF) " + nearest(indexes.live()),
-            {"index": FIRST_INDEX, "query": query, "amount": 200},
+            "EXPLAIN (COSTS OFF) " + nearest(indexes.live(), cosines=level == "open"),
+            {"index": FIRST_INDEX, "query": query, "amount": 200, "rest": query, "worded": []},
         )
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert "Index Scan using search_indexentry_hnsw_1" in plan
@@ -162,6 +168,35 @@ def test_an_open_index_is_asked_for_more_where_much_of_it_is_not_published(
         assert through.way == "index"
         assert [hit.document_id for hit in through.hits[:10]] == [hit.document_id for hit in exact.hits[:10]]
         assert not gone & {hit.document_id for hit in through.hits}
+
+
+def test_an_open_index_is_asked_once_for_the_vectors_of_what_words_found(
+    crowd: Callable[..., list[Document]], settings: LazySettings, monkeypatch: pytest.MonkeyPatch
+):
+    settings.DEFAULT_PROTECTION = "open"
+    indexes.prepare()
+    crowd(900, each=3)
+    asked: list[int] = []
+    real = candidates._clear
+
+    def counting(live: Live, ids: list[UUID]) -> Any:
+        asked.append(len(ids))
+        return real(live, ids)
+
+    monkeypatch.setattr(candidates, "_clear", counting)
+    questions = [f"filler 0 {7 * number}" for number in range(4)]
+    first, again = [search(question) for question in questions], [search(question) for question in questions]
+    assert asked
+    assert sum(asked) <= 900
+    monkeypatch.setattr(loaded, "OPENED_SHARE", 0.0)  # as where there are too many to keep
+    pool().clear()
+    asked.clear()
+    fetched = [search(question) for question in questions]
+    assert not asked
+    for one, two, three in zip(first, again, fetched, strict=True):
+        assert one.hits == two.hits
+        assert [hit.document_id for hit in one.hits] == [hit.document_id for hit in three.hits]
+        np.testing.assert_allclose([hit.dense for hit in one.hits], [hit.dense for hit in three.hits], atol=1e-5)
 
 
 def test_search_through_the_index_finds_what_the_exact_scan_finds(crowd: Callable[..., list[Document]]):

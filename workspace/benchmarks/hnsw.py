@@ -91,7 +91,7 @@ def _ask(
 
     def ask(question: Matrix) -> Any:
         if level == Protection.OPEN:
-            return candidates.fetch(live, index, question, amount)
+            return candidates.fetch(live, index, question, amount, worded=candidates.NO_ROWS)
         return _nearest(live, index, question, collections)
 
     def ask_rival(question: Matrix) -> list[int]:
