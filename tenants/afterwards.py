@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 from django.http import HttpResponse
 
+from tenants import alarms
 from tenants.acting import acting, actor
 from tenants.context import current_tenant, workspace
+from tenants.database import connection
 from tenants.keys import presence
 from tenants.privacy import describe_exception
 
@@ -30,7 +32,11 @@ def afterwards(response: HttpResponse, work: Callable[[], object]) -> HttpRespon
         except Exception as error:
             logger.error("not done after the answer: %s", describe_exception(error))
         finally:
-            close()
+            try:
+                connection.return_to_public()
+                alarms.flush()
+            finally:
+                close()
 
     response.close = closing  # type: ignore[method-assign]
     return response

@@ -35,7 +35,7 @@ def test_it_is_done_in_the_workspace_by_the_same_person_once_the_answer_is_close
         assert response.content == b"found"
         assert not done
         response.close()
-        assert connection.schema_name == "public"
+        assert connection.schema_name == "public"  # on the server too: tests/journeys/test_mixing.py
     assert done == [(in_workspace_a.pk, in_workspace_a.schema_name, ME, 1)], "a freeze waits for it"
     assert not presence._in_use[in_workspace_a.pk]
     assert response.closed
