@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
@@ -43,6 +43,12 @@ logger = logging.getLogger(__name__)
 About = str | int | bool | None
 Last = tuple[int, bytes]  # the number and digest of a log's last entry
 WITNESS_SECONDS = 0.05  # until a web process keeps the heads of what was added meanwhile
+ADD = (
+    "WITH head AS (UPDATE audit_head SET number = %s, digest = %s WHERE id = 1 AND (number, digest) = (%s, %s) RETURNING id) "
+    "INSERT INTO audit_entry (number, at, event, person_id, details, digest, source) "
+    "SELECT entry.* FROM head, (VALUES {}) AS entry"
+)
+ROW = "(%s::bigint, %s::timestamptz, %s::text, %s::bigint, %s::bytea, %s::bytea, %s::uuid)"
 LAST_ENTRY = "SELECT number, digest FROM audit_head WHERE id = 1"
 _withheld = threading.local()
 
@@ -95,7 +101,7 @@ def exported_by() -> Callable[[Entry], dict[str, Any]]:
     return lambda entry: _exported(entry, read(entry.number, entry.__dict__["details"]))
 
 
-def _exported(entry: Entry, details: Any) -> dict[str, Any]:
+def _exported(entry: "Entry | _Made", details: Any) -> dict[str, Any]:
     return {
         "number": entry.number,
         "at": entry.at.astimezone(UTC).isoformat(),
@@ -166,6 +172,19 @@ class _Waiting:
     is_written: bool = False
 
 
+class _Made(NamedTuple):
+    """Of an entry what the digest covers in the clear."""
+
+    number: int
+    at: datetime
+    event: str
+    person_id: int | None
+
+    @property
+    def digest(self) -> bytes:
+        return b""  # not yet
+
+
 def _append(waiting: _Waiting) -> None:
     """In a transaction, until whose end the head is locked."""
     last = _last_entry(locked=True)
@@ -223,22 +242,17 @@ def _add(together: list[_Waiting], number: int, before: bytes) -> Last | None:
     In one statement, past the ORM: a search waits for it.
     """
     tenant, seal = current_tenant(), Entry._meta.get_field("details").seal
-    rows, digest, last = [], before, number
+    rows: list[Any] = []
+    digest, last = before, number
     for last, each in enumerate(together, start=number + 1):
         who = each.who
         details = {"who": who.who, "via": who.via, "reason": who.reason, "about": each.about, "salt": secrets.token_hex(16)}
-        entry = Entry(number=last, at=each.at, event=each.event, person_id=who.person_id, details=details, digest=b"")
-        digest = proofs.entry_digest(str(tenant.pk), as_exported(entry), digest)
-        rows.append((last, each.at, each.event.value, who.person_id, bytes(seal(last, details)), digest, each.source))
+        entry = _Made(last, each.at, each.event.value, who.person_id)
+        digest = proofs.entry_digest(str(tenant.pk), _exported(entry, details), digest)
+        rows += [*entry, bytes(seal(last, details)), digest, each.source]
     with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH head AS (UPDATE audit_head SET number = %s, digest = %s WHERE id = 1 AND (number, digest) = (%s, %s) "
-            "RETURNING id) "
-            "INSERT INTO audit_entry (number, at, event, person_id, details, digest, source) SELECT entry.* FROM head, unnest("
-            "%s::bigint[], %s::timestamptz[], %s::text[], %s::bigint[], %s::bytea[], %s::bytea[], %s::uuid[]) AS entry",
-            [last, digest, number, before, *map(list, zip(*rows, strict=True))],
-        )
-        if cursor.rowcount != len(rows):
+        cursor.execute(ADD.format(", ".join([ROW] * len(together))), [last, digest, number, before, *rows])
+        if cursor.rowcount != len(together):
             return None
     transaction.on_commit(partial(_notary or _witness_head, witness_name(tenant), last, digest.hex()))
     return last, digest
