@@ -373,6 +373,29 @@ def test_who_changes_the_members_waits_for_some_questions_and_not_for_all(
     assert not Membership.objects.filter(user__email__endswith="@isolation.invalid").exists()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_two_checks_of_the_same_two_workspaces_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, kept: tuple[Canary, Canary]
+) -> None:
+    monkeypatch.setattr(pages, "HELD_SECONDS", 0.0)  # every question has sides of its own
+    done: list[int] = []
+
+    def check(*canaries_: Canary) -> None:
+        try:
+            asked: list[pages.Question] = [lambda *about: time.sleep(0.05)] * 15
+            pages.ask(asked, asking.site(), *canaries_, Findings())
+            done.append(1)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=check, args=pair) for pair in (kept, kept[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(done) == 2
+
+
 def test_views_that_show_the_canary_to_nobody_are_inconclusive(
     monkeypatch: pytest.MonkeyPatch, found: Callable[..., Findings]
 ) -> None:
