@@ -10,9 +10,10 @@ from django.conf import settings
 from django.core import signing
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable
 
 from tenants import names, notices, seals
 from tenants.acting import person
@@ -245,8 +246,16 @@ class NoMember(Refused):
 
 
 def _lock(tenant: Tenant) -> None:
-    """Whoever changes who belongs to a workspace does so alone, else two owners could leave at the same time."""
-    Tenant.objects.select_for_update().only("pk").get(pk=tenant.pk)
+    """Whoever changes who belongs to a workspace does so alone, else two owners could leave at the same time. In a transaction.
+
+    Raises Refused when somebody else does for longer than one waits; an isolation self-test does for seconds at a time.
+    """
+    try:
+        Tenant.objects.select_for_update().only("pk").get(pk=tenant.pk)
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        raise Refused("This workspace is busy: its members are being changed, or it is being checked. Try again.") from None
 
 
 def _locked_member(tenant: Tenant, user_id: int) -> Membership:
