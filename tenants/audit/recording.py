@@ -293,7 +293,10 @@ class _Notary:
         with self._lock:
             heads, self._heads = self._heads, {}
         for name, head in heads.items():
-            _witness_head(name, *head)
+            try:
+                _witness_head(name, *head)
+            except Exception as error:  # the others are kept all the same, and those to come
+                logger.error("the head of %s is not witnessed: %s", name, describe_exception(error))
 
     def _run(self) -> None:
         while self._there.wait():

@@ -5,6 +5,7 @@ that proves, and what not).
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,7 +43,7 @@ class Verdict:
 
 def verify(tenant: Tenant) -> Verdict:
     """Go through the whole log. What was added since this began is not looked at. Raises KeyUnavailable."""
-    known = witness.record(witness_name(tenant))  # before the head, which only goes on
+    known, damage = _witnessed(tenant)  # before the head, which only goes on
     with workspace(tenant):
         head = Head.objects.filter(pk=1).first()
         number, digest, problem = _walk(tenant, head.number if head else 0, known)
@@ -50,7 +51,16 @@ def verify(tenant: Tenant) -> Verdict:
         problem = f"The log's head does not fit its last entry, number {number}."
     if not problem and known is not None and known["number"] > number:
         problem = f"The log ends at entry {number}; entry {known['number']} had been written. What followed was removed."
-    return Verdict(datetime.now(UTC).isoformat(timespec="seconds"), number, digest, problem)
+    return Verdict(datetime.now(UTC).isoformat(timespec="seconds"), number, digest, problem or damage)
+
+
+def _witnessed(tenant: Tenant) -> tuple[dict[str, Any] | None, str]:
+    """What is kept of the head outside the database, and what is wrong with that."""
+    name = witness_name(tenant)
+    with suppress(ValueError, KeyError, TypeError):
+        known = witness.record(name)
+        return None if known is None else {"number": int(known["number"]), "digest": str(known["digest"])}, ""
+    return None, f"What was witnessed of the log outside the database, {name} in WITNESS_DIR, cannot be read."
 
 
 def _walk(tenant: Tenant, last: int, known: dict[str, Any] | None) -> tuple[int, str, str]:

@@ -176,3 +176,4 @@ def test_what_is_damaged_outside_keeps_nobody_from_being_written_down(
         record(Event.SEARCHED)
     assert Entry.objects.filter(event=Event.SEARCHED).count() == 3
     assert "is not witnessed" in caplog.text
+    assert "cannot be read" in verify(in_workspace_a).problem
