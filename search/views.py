@@ -32,13 +32,13 @@ from search.ranking import Mode
 from tenants.afterwards import afterwards
 from tenants.audit.events import Event
 from tenants.audit.recording import record
-from tenants.limits import give_back, limited, take
+from tenants.limits import at_least_once, limited
 from tenants.permissions import requires
 from tenants.requests import WorkspaceRequest
 
 PAGE_SIZE = 10
 DEPTH = 100  # documents reachable by paging
-ONCE_A_MINUTE = (1, 60)
+NOTED_SECONDS = 60  # while which typing is written down once
 PROPOSED_NAME = 60  # characters of the question
 
 
@@ -68,12 +68,8 @@ def instant(request: WorkspaceRequest) -> HttpResponse:
         return render(request, "search/_results.html", {"form": search_form(request), **_begin(request, form)})
     if not form.is_valid():  # half of a question is no mistake to be complained about
         return render(request, "search/_results.html", {"form": search_form(request), "not_yet": form.errors})
-    if not take("instant_noted", request.user.pk, ONCE_A_MINUTE):
-        try:
-            record(Event.SEARCHED, while_typing=True, collection=form.cleaned_data["collection"] or None)
-        except BaseException:
-            give_back("instant_noted", request.user.pk, ONCE_A_MINUTE)  # nothing is shown unless it is written down
-            raise
+    note = partial(record, Event.SEARCHED, while_typing=True, collection=form.cleaned_data["collection"] or None)
+    at_least_once("instant_noted", request.user.pk, NOTED_SECONDS, note)  # nothing is shown unless it is written down
     return render(request, "search/_results.html", _results(request, form, _ask(form)))
 
 

@@ -46,10 +46,15 @@ def take(action: str, subject: object, rate: tuple[int, int]) -> int:
     return 0 if used <= most else math.ceil(seconds - now % seconds)
 
 
-def give_back(action: str, subject: object, rate: tuple[int, int]) -> None:
-    """What `subject` has used of this window counts no more: what it was taken for did not come about."""
+def at_least_once(action: str, subject: object, seconds: int, do: Callable[[], object]) -> None:
+    """Have it done unless it was in this window of so many seconds. What fails, or is under way, is done again by who comes."""
+    key = _key(action, subject, seconds, time.time())
     with suppress(RedisError):
-        cache.delete(_key(action, subject, rate[1], time.time()))
+        if cache.get(key):
+            return
+    do()
+    with suppress(RedisError):
+        cache.set(key, True, seconds)
 
 
 def _key(action: str, subject: object, seconds: int, now: float) -> str:
@@ -57,15 +62,12 @@ def _key(action: str, subject: object, seconds: int, now: float) -> str:
 
 
 def _increased(key: str, seconds: int) -> int:
-    """In one exchange with Redis, since it is on the way of every search; Django's cache takes two. The first of a window takes
-    a second one.
-    """
+    """In one exchange with Redis, since it is on the way of every search; Django's cache takes two."""
     key = cache.make_and_validate_key(key)
-    client = cache._cache.get_client(key, write=True)  # type: ignore[attr-defined]
-    used = int(client.incr(key))
-    if used == 1:
-        client.expire(key, seconds)
-    return used
+    both = cache._cache.get_client(key, write=True).pipeline(transaction=False)  # type: ignore[attr-defined]
+    both.set(key, 0, ex=seconds, nx=True)
+    both.incr(key)
+    return int(both.execute()[-1])
 
 
 def limited(action: str, method: str = "POST") -> Callable[[View], View]:
