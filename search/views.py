@@ -2,10 +2,9 @@
 
 What is a search, where results follow the typing: what somebody sent (Enter, the button, a filter, a link), and what they
 stopped at, which the page tells when a result was opened or nothing was typed for two seconds (`settled`). Each of these is
-one entry in the audit log, one in the member's history, and counts against RATE_SEARCH. So is each further page of it, but
-for the history. The requests in between (`instant`)
-count against RATE_INSTANT and are in no history; since they show results all the same, whoever sends nothing else is
-written down too: that they searched while typing, once a minute.
+one entry in the audit log, one in the member's history, and counts against RATE_SEARCH. So is each further page of it, but for
+the history. The requests in between (`instant`) count against RATE_INSTANT and are in no history; since they show results all
+the same, whoever sends nothing else is written down too: that they searched while typing, once a minute.
 """
 
 from collections.abc import Collection

@@ -49,19 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _prepare_cluster() -> None:
+    user, password = settings.DATABASE_ADMINISTRATOR
+    place = {"host": connection.settings_dict["HOST"], "port": connection.settings_dict["PORT"] or None}
     template = settings.DATABASES["default"]["TEST"]["TEMPLATE"]
-    login = _administrator()
+    login: dict[str, Any] = {**place, "user": user, "password": password, "autocommit": True}
     with psycopg.connect(dbname="postgres", **login) as admin:
         roles.prepare_cluster(admin, settings.DATABASE_PASSWORDS, create_databases=True)
         roles.create_database(admin, template, template=True)
     with psycopg.connect(dbname=template, **login) as admin:
         roles.prepare_database(admin)
-
-
-def _administrator() -> dict[str, Any]:
-    user, password = settings.DATABASE_ADMINISTRATOR
-    place = {"host": connection.settings_dict["HOST"], "port": connection.settings_dict["PORT"] or None}
-    return {**place, "user": user, "password": password, "autocommit": True}
 
 
 def act_as(login: str | None) -> None:
