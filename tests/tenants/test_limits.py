@@ -47,6 +47,26 @@ def test_what_it_counts_with_is_forgotten():
     assert 0 < cache._cache.get_client().ttl(key) <= 60
 
 
+def test_at_least_once_is_once_when_it_succeeds_and_each_time_while_redis_is_away(monkeypatch):
+    done: list[int] = []
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        limits.at_least_once("note", 1, LONG, fails)
+    for subject in (1, 1, 2):
+        limits.at_least_once("note", subject, LONG, lambda subject=subject: done.append(subject))
+    assert done == [1, 2]
+
+    def away(*args: object, **options: object) -> None:
+        raise RedisIsAway
+
+    monkeypatch.setattr(limits.cache._cache, "get_client", away)
+    limits.at_least_once("note", 1, LONG, lambda: done.append(3))
+    assert done == [1, 2, 3]
+
+
 def test_it_is_open_while_redis_is_away(monkeypatch):
     def away(*args: object, **options: object) -> None:
         raise RedisIsAway

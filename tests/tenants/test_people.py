@@ -1,11 +1,14 @@
 """Who is a member of a workspace, in which role, and how that ends."""
 
+import threading
+
 import pytest
+from django.db import connection, transaction
 from django.test import Client
 
 from tenants import people
 from tenants.errors import Refused
-from tenants.models import Membership, User
+from tenants.models import Membership, Tenant, User
 from tenants.permissions import IN_WORDS, ROLE_ACTIONS, Role
 
 pytestmark = pytest.mark.django_db
@@ -152,3 +155,30 @@ def test_an_owner_who_cannot_sign_in_is_none_to_leave_it_to(owner, person, works
     User.objects.filter(pk=away.pk).update(is_active=False)
     with pytest.raises(Refused, match="at least one owner"):
         people.remove(workspace_a, owner.pk, by=owner.pk)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_waits_too_long_for_the_members_is_told_so(workspace_a, owner):
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        try:
+            with transaction.atomic():
+                Tenant.objects.select_for_update().get(pk=workspace_a.pk)
+                held.set()
+                done.wait(60)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(10)
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '300ms'")  # as long as a web process would wait
+            with pytest.raises(Refused, match="busy"):
+                people.invite(workspace_a, "new@a.example", "viewer", owner)
+    finally:
+        done.set()
+        thread.join()
+    assert people.invite(workspace_a, "new@a.example", "viewer", owner)
