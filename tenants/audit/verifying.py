@@ -5,7 +5,6 @@ that proves, and what not).
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,10 +56,14 @@ def verify(tenant: Tenant) -> Verdict:
 def _witnessed(tenant: Tenant) -> tuple[dict[str, Any] | None, str]:
     """What is kept of the head outside the database, and what is wrong with that."""
     name = witness_name(tenant)
-    with suppress(ValueError, KeyError, TypeError):
+    try:
         known = witness.record(name)
-        return None if known is None else {"number": int(known["number"]), "digest": str(known["digest"])}, ""
-    return None, f"What was witnessed of the log outside the database, {name} in WITNESS_DIR, cannot be read."
+        return (known if known is None else {"number": int(known["number"]), "digest": str(known["digest"])}), ""
+    except (ValueError, KeyError, TypeError):
+        return None, (
+            f"What was witnessed of the log outside the database cannot be read: {name} in WITNESS_DIR. Compare the log with "
+            "the last head that was mailed, then remove the file: the next entry is witnessed anew."
+        )
 
 
 def _walk(tenant: Tenant, last: int, known: dict[str, Any] | None) -> tuple[int, str, str]:
@@ -103,8 +106,8 @@ def check(tenant: Tenant) -> Verdict:
                     tenant,
                     f"The log of {tenant.name} does not add up",
                     f"The audit log of the workspace {tenant.name} was checked and is not whole. {verdict.problem}\n"
-                    "Somebody changed the database past Cloister, or it was restored from a backup. Ask whoever runs this "
-                    "installation.\n",
+                    "Somebody changed the database, or what is kept outside it, past Cloister, or it was restored from a "
+                    "backup. Ask whoever runs this installation.\n",
                 )
     return verdict
 
