@@ -89,10 +89,12 @@ def _likely(text: str, wanted: frozenset[str], language: str) -> Iterable[re.Mat
 def _beginning_with(letters: frozenset[str]) -> re.Pattern[str]:
     """Of what keywords.words finds, the words that begin with one of these, and those that begin with no ASCII letter at all,
     of which some do too once their case is folded. First the one sign that is looked for, so that the rest of a text is
-    skipped; by what it is not, which compiles in a thirtieth of the time.
+    skipped; by what it is not, which compiles in a thirtieth of the time, and that in ranges, which compile in two thirds.
     """
-    others = "".join(sign for sign in map(chr, range(128)) if sign.lower() not in letters)
-    return re.compile(rf"[^{re.escape(others)}](?<=[^\W_])(?<![^\W_].)[^\W_]*", re.DOTALL)
+    wanted = [code for code in range(128) if chr(code).lower() in letters]
+    between = zip([-1, *wanted], [*wanted, 128], strict=True)
+    others = "".join(rf"\x{one + 1:02x}-\x{other - 1:02x}" for one, other in between if other - one > 1)
+    return re.compile(rf"[^{others}](?<=[^\W_])(?<![^\W_].)[^\W_]*", re.DOTALL)
 
 
 def snippet(text: str, wanted: frozenset[str], phrases: Collection[Phrase] = (), language: str = ENGLISH) -> Snippet:
