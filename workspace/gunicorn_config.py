@@ -11,11 +11,12 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 from tenants.privacy import without_secrets
+from workspace import environment as env
 
-# One process: the pool of decrypted search terms lives in it, and each further process would fill its own.
-workers = 1
+# One process unless more are asked for: each fills a pool of decrypted search terms of its own.
+workers = env.whole_number("WEB_PROCESSES", 1, 1)
 worker_class = "gthread"
-threads = 32  # an upload or download of a slow client holds one
+threads = max(8, -(-32 // workers))  # 32 of all together; an upload or download of a slow client holds one
 bind = f"{os.environ.get('HOST', '127.0.0.1')}:{os.environ.get('PORT', '8000')}"
 timeout = 120  # seconds without a sign of life from the process, not the longest upload
 graceful_timeout = 10

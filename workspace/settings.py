@@ -353,6 +353,7 @@ PROTECTION_FLOOR = env.one_of("PROTECTION_FLOOR", "open", PROTECTION)
 if PROTECTION.index(DEFAULT_PROTECTION) < PROTECTION.index(PROTECTION_FLOOR):
     raise env.BadSetting("DEFAULT_PROTECTION", f"{DEFAULT_PROTECTION} is below PROTECTION_FLOOR, {PROTECTION_FLOOR}.")
 POOL_BYTES = env.whole_number("POOL_BYTES", 1024**3, 1024**2)
+WEB_PROCESSES = env.whole_number("WEB_PROCESSES", 1, 1)  # for gunicorn_config; here so that all refuse a wrong one
 POOL_TTL_SECONDS = env.whole_number("POOL_TTL_SECONDS", 900, 1)
 
 # -- what a browser may do with our pages (default-src does not cover base-uri, form-action, frame-ancestors)

@@ -33,6 +33,17 @@ def web_pid(place: Place) -> int:
     return int(pid)
 
 
+def web_pids(place: Place) -> set[int]:
+    """Of the web processes that have begun, also of those that were killed since."""
+    return {int(pid) for (pid,) in place.query("SELECT pid FROM public.tenants_process WHERE kind = 'web'")}
+
+
+def holding(place: Place) -> set[int]:
+    """Of those that said at their last beat that they keep something decrypted to search."""
+    rows = place.query("SELECT pid FROM public.tenants_process WHERE kind = 'web' AND (memory->>'workspaces')::int > 0")
+    return {int(pid) for (pid,) in rows}
+
+
 def elsewhere(place: Place, url: str) -> Visitor:
     visitor = Visitor(url)
     visitor.sign_in(place.email)
@@ -97,6 +108,33 @@ def test_the_memory_of_a_process_has_no_key_of_it_left(running: Running, place: 
     finally:
         away.rename(wrapping)
     assert "cask" in place.search("who sealed the cask").text
+
+
+def test_several_processes_behind_one_address_answer_alike_and_all_drop_the_keys(running: Running, place: Place) -> None:
+    before = web_pids(place)
+    with running.further_web(WEB_PROCESSES="2") as url:
+        running.wait(lambda: len(web_pids(place) - before) == 2, "both processes to begin", 30)
+        killed = min(web_pids(place) - before)
+        os.kill(killed, signal.SIGKILL)  # gunicorn starts another, behind the same address
+        running.wait(lambda: len(web_pids(place) - before - {killed}) == 2, "another to take its place", 30)
+        visitors = [elsewhere(place, url) for _ in range(4)]
+
+        def both_have_searched() -> bool:
+            found = [place.search("who sealed the cask", visitor) for visitor in visitors]
+            assert all("cask" in each.text for each in found)
+            return len(holding(place) - before - {killed}) == 2
+
+        running.wait(both_have_searched, "both to search", 60)
+        freeze(place)
+        assert {place.search("who sealed the cask", visitor).status for visitor in visitors} == {503}
+        both = web_pids(place) - before - {killed}
+
+        def have_answered() -> bool:
+            shown = page(place)
+            return all(re.search(rf"Web process {pid} on \S+ Confirmed", shown) for pid in both)
+
+        running.wait(have_answered, "both to have dropped the keys", 30)
+        assert not re.search(rf"Web process {killed} on \S+ Confirmed", page(place))
 
 
 def test_a_killed_and_a_stopped_process_stay_unconfirmed(running: Running, place: Place) -> None:

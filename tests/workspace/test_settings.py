@@ -32,6 +32,7 @@ from workspace.environment import BadSetting
         ("WORKER_QUEUES", "ingest,ingest", "each once"),
         ("WORKER_QUEUES", "mail", "some of default, ingest"),
         ("POOL_BYTES", "-1", "whole number"),
+        ("WEB_PROCESSES", "0", "whole number of at least 1"),
         ("KEYS_DIR", "keys", "absolute path"),
         ("LOG_LEVEL", "loud", "none of DEBUG"),
         ("PUBLIC_URL", "search.example.org", "no address"),

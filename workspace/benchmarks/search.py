@@ -115,8 +115,9 @@ class _Asking:
             for ask in (self._search, self._bare):
                 ask(browsers[0], question)
         deadline = time.monotonic() + PATIENCE
-        while browsers[0].get(f"{address}{READY}")[0] != http.client.OK and time.monotonic() < deadline:
-            time.sleep(0.2)
+        for browser in browsers:  # each may be answered by another process
+            while browser.get(f"{address}{READY}")[0] != http.client.OK and time.monotonic() < deadline:
+                time.sleep(0.2)
 
     def measured(self, users: int) -> tuple[Side, Side]:
         product, floor = Side(), Side()
