@@ -17,7 +17,8 @@ import numpy as np
 from search.models import Protection
 from tenants.context import workspace
 from tenants.errors import Refused
-from tenants.people import create_person
+from tenants.people import accept, create_person, invite
+from tenants.permissions import Role
 from tenants.provisioning import create_workspace
 from workspace.benchmarks import filling, material
 from workspace.benchmarks.ingestion import refuse_beside_a_worker
@@ -62,21 +63,22 @@ def run(
     users: int | None = None,
     levels: Sequence[str] = Protection.values,
 ) -> Comparison:
-    """`rounds` different questions by so many `users` at a time, at each level, to so many `passages`."""
+    """`rounds` different questions by so many `users` at a time, each somebody else, at each level, to so many `passages`."""
     refuse_beside_a_worker()
     settings: list[Setting] = []
     crowds = USERS if users is None else (users,)
     with web_server() as port:
         password = secrets.token_urlsafe(16)
-        email = f"bench-{secrets.token_hex(6)}@benchmark.invalid"
-        owner = create_person(email, password)
-        browsers = [Browser(port, email, password) for _ in range(max(crowds))]
+        people = [create_person(f"bench-{secrets.token_hex(6)}@benchmark.invalid", password) for _ in range(max(crowds))]
+        browsers = [Browser(port, person.email, password) for person in people]
         try:
             for size in SIZES if passages is None else (passages,):
                 made = filling.make(size)
                 for level in levels:
                     slug = f"bench-{secrets.token_hex(6)}"
-                    tenant, _ = create_workspace("Benchmark", slug, owner)
+                    tenant, _ = create_workspace("Benchmark", slug, people[0])
+                    for person in people[1:]:
+                        accept(invite(tenant, person.email, Role.VIEWER, people[0]), person)
                     with workspace(tenant):
                         filling.store(made.vectors, made.texts(), level, say)
                     say(f"{level}: {size} passages stored")
