@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, URLResolver, path
 
 from search import indexes, ranking
-from search.candidates import OVER_FETCH
+from search.candidates import over_fetch
 from search.embeddings import embedder
 from search.indexes import Live
 from search.loaded import binary_cursor, sealed_index, terms_of
@@ -30,7 +30,7 @@ CANDIDATES = (
 @requires("search")
 def floor(request: WorkspaceRequest) -> HttpResponse:
     """Milliseconds of the bare embedding and of the bare candidate query, and how many candidates there were."""
-    live = _live(request.tenant.pk)
+    live, amount = _asked(request.tenant.pk)
     began = time.perf_counter()
     query = embedder().embed_query(request.POST["q"], b"floor" + request.tenant.pk.bytes)
     embedded = time.perf_counter()
@@ -39,7 +39,7 @@ def floor(request: WorkspaceRequest) -> HttpResponse:
         found = len(rows)
     else:
         with binary_cursor() as cursor:
-            cursor.execute(CANDIDATES, [live.id, indexes.asked_form(live, query), OVER_FETCH])
+            cursor.execute(CANDIDATES, [live.id, indexes.asked_form(live, query), amount])
             found = len(cursor.fetchall())
     searched = time.perf_counter()
     parts = {"embedding": 1000 * (embedded - began), "candidates": 1000 * (searched - embedded)}
@@ -56,9 +56,10 @@ def ready(request: HttpRequest) -> HttpResponse:
 
 
 @cache
-def _live(tenant: UUID) -> Live:
-    """Read once: nothing changes while it is measured."""
-    return indexes.live()
+def _asked(tenant: UUID) -> tuple[Live, int]:
+    """The index, and as many candidates as a search asks it for. Read once: nothing changes while it is measured."""
+    live = indexes.live()
+    return live, over_fetch(live, terms_of(live).chunks, None)[0]
 
 
 urlpatterns: list[URLPattern | URLResolver] = [
