@@ -105,7 +105,7 @@ def stem(word: str, language: str = ENGLISH) -> str:
     """
     stemmer = getattr(_stemmers, language, None)
     if stemmer is None:  # stemmers carry state and are not safe to share between threads
-        stemmer = snowballstemmer.stemmer(_LANGUAGES[language][0])
+        stemmer = snowballstemmer.stemmer(_LANGUAGES[language][0])  # PyStemmer's, which takes a twentieth of the time
         setattr(_stemmers, language, stemmer)
     found = str(stemmer.stemWord(word.casefold()))
     if language == ENGLISH or found.isascii():

@@ -1,12 +1,15 @@
 """Which language a text is in, and the forms of its words that count as one."""
 
 import unicodedata
+from importlib import import_module
 
 import pytest
+import snowballstemmer
+import Stemmer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.languages import ENGLISH, FUNCTION_WORDS, detect, stem
+from search.languages import _LANGUAGES, ENGLISH, FUNCTION_WORDS, WORD, detect, stem
 from tests.search.paragraphs import PARAGRAPHS
 
 
@@ -81,3 +84,16 @@ def test_function_words_are_written_as_they_are_compared():
 def test_a_stem_begins_as_its_english_word_does(word: str):
     """By which the marking of words passes over most of a text (search.highlighting)."""
     assert stem(word)[0] == word[0].casefold()[0]
+
+
+@pytest.mark.parametrize("language", FUNCTION_WORDS)
+def test_stems_are_what_snowball_has_in_python(language: str):
+    """What is stored was stemmed by either: an installation that lacks the quick one must find it all the same."""
+    name = _LANGUAGES[language][0]
+    quick = snowballstemmer.stemmer(name)
+    assert isinstance(quick, Stemmer.Stemmer)
+    plain = getattr(import_module(f"snowballstemmer.{name}_stemmer"), f"{name.capitalize()}Stemmer")()
+    words = {word.casefold() for text in PARAGRAPHS.values() for word in WORD.findall(text)} | FUNCTION_WORDS[language]
+    endings = {word[-length:] for word in words for length in (1, 2, 3, 4)}
+    made = {word + ending for word in sorted(words)[::7] for ending in sorted(endings)[::5]}
+    assert [word for word in sorted(words | made) if quick.stemWord(word) != plain.stemWord(word)] == []
