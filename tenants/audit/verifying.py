@@ -4,7 +4,7 @@ The witness is what somebody who rewrites the whole log in the database cannot c
 that proves, and what not).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,13 +43,17 @@ class Verdict:
 def verify(tenant: Tenant) -> Verdict:
     """Go through the whole log. What was added since this began is not looked at. Raises KeyUnavailable."""
     known, damage = _witnessed(tenant)  # before the head, which only goes on
+    before = last_verdict(tenant)
+    stood = {before.number: before.digest} if before is not None and not before.problem else {}
+    if known is not None:
+        stood[known["number"]] = known["digest"]
     with workspace(tenant):
         head = Head.objects.filter(pk=1).first()
-        number, digest, problem = _walk(tenant, head.number if head else 0, known)
+        number, digest, problem = _walk(tenant, head.number if head else 0, stood)
     if not problem and (head is None or (number, digest) != (head.number, bytes(head.digest).hex())):
         problem = f"The log's head does not fit its last entry, number {number}."
-    if not problem and known is not None and known["number"] > number:
-        problem = f"The log ends at entry {number}; entry {known['number']} had been written. What followed was removed."
+    if not problem and max(stood, default=0) > number:
+        problem = f"The log ends at entry {number}; entry {max(stood)} had been written. What followed was removed."
     return Verdict(datetime.now(UTC).isoformat(timespec="seconds"), number, digest, problem or damage)
 
 
@@ -66,12 +70,13 @@ def _witnessed(tenant: Tenant) -> tuple[dict[str, Any] | None, str]:
         )
 
 
-def _walk(tenant: Tenant, last: int, known: dict[str, Any] | None) -> tuple[int, str, str]:
+def _walk(tenant: Tenant, last: int, stood: Mapping[int, str]) -> tuple[int, str, str]:
+    """`stood`: digests by numbers, as they were when they were kept outside the database."""
     number, previous = 0, proofs.FIRST
     try:
         for entry in entries(last):
             number, previous = proofs.check_chain(str(tenant.pk), [entry], previous, number)
-            if known is not None and known["number"] == number and known["digest"] != previous.hex():
+            if stood.get(number, previous.hex()) != previous.hex():
                 return (
                     number,
                     previous.hex(),

@@ -114,6 +114,17 @@ def test_rewritten_by_who_has_the_keys_it_does_not_fit_the_witness(logged: Any, 
 
 
 @pytest.mark.django_db(transaction=True)
+def test_shortened_and_grown_again_it_does_not_fit_what_was_checked(logged: Any, by_sql: Operator) -> None:
+    """The witness has gone on with it: what the last check saw has not."""
+    assert not verifying.check(logged).problem
+    by_sql(CHANGES["the tail cut off and the head set back"])
+    with workspace(logged):
+        for _ in range(6):
+            record(Event.SEARCHED, results=0)
+    assert "rewritten" in verifying.verify(logged).problem
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_broken_log_raises_the_alarm_and_tells_owners_once(
     logged: Any, owner: Any, by_sql: Operator, mail_server: Any, mailoutbox: Any, client_owner: Any
 ) -> None:
