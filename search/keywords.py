@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain, islice, pairwise
 from uuid import UUID
 
@@ -54,7 +54,6 @@ def words(text: str) -> Iterable[re.Match[str]]:
     return WORD.finditer(text)
 
 
-@lru_cache(maxsize=1 << 17)
 def term(word: str, language: str = ENGLISH) -> int:
     """The 32-bit hash of a word's stem. Words of two languages have different ones, however they are spelt."""
     person = b"" if language == ENGLISH else language.encode()
@@ -67,7 +66,6 @@ def terms(text: str, language: str = ENGLISH) -> list[int]:
     return [term(word, language) for word in WORD.findall(text) if word.casefold() not in left_out]
 
 
-@lru_cache(maxsize=1 << 14)
 def forms(word: str, among: tuple[str, ...]) -> Word:
     """The terms of a word in each of some languages, left out those whose function word it is."""
     return tuple(term(word, language) for language in among if word.casefold() not in FUNCTION_WORDS[language])

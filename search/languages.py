@@ -8,7 +8,6 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 import snowballstemmer
 
@@ -96,16 +95,18 @@ for _code, _words in FUNCTION_WORDS.items():
             _VOTES.setdefault(_word, []).append(_code)
 
 
-@lru_cache(maxsize=1 << 17)
 def stem(word: str, language: str = ENGLISH) -> str:
     """The Snowball stem of a word, case folded.
 
     In other languages than English without accents too, since not everyone types them: "ä" is "a" there, and in German
     "ae" as well. The stemmers of German and some others take most of them away anyway.
+
+    Nothing is remembered: words of documents would outlive the freeze or the end of their workspace.
     """
     stemmer = getattr(_stemmers, language, None)
     if stemmer is None:  # stemmers carry state and are not safe to share between threads
-        stemmer = snowballstemmer.stemmer(_LANGUAGES[language][0])  # PyStemmer's, which takes a twentieth of the time
+        stemmer = snowballstemmer.stemmer(_LANGUAGES[language][0])  # PyStemmer's, in a twentieth of the time or less
+        stemmer.maxCacheSize = 0
         setattr(_stemmers, language, stemmer)
     found = str(stemmer.stemWord(word.casefold()))
     if language == ENGLISH or found.isascii():
