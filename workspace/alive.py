@@ -1,6 +1,7 @@
 """Tells a container platform whether its process still does its work: `python -m workspace.alive web|worker`.
 
-The web process must answer on its port; the worker must have sent Redis a sign of life within the last minutes.
+A web process must answer on its port, one where there are several; the worker must have sent Redis a sign of life within the
+last minutes.
 """
 
 import http.client

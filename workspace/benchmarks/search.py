@@ -1,6 +1,6 @@
 """A search over HTTP, as a browser asks for it, against the least it can cost: an empty page, the model, the index.
 
-Both are asked of the same web process in turn: question by question by one person, in blocks by several at once.
+Both are asked of the same web server in turn: question by question by one person, in blocks by several at once.
 """
 
 import http.client
@@ -113,9 +113,9 @@ class _Asking:
         self._questions = iter(material.questions(100_000))
         for browser in browsers:
             browser.close()  # its connection has waited too long; the next request makes one
-        for question in self._next(WARM_UP):
+        for number, question in enumerate(self._next(WARM_UP)):
             for ask in (self._search, self._bare):
-                ask(browsers[0], question)
+                ask(browsers[number % len(browsers)], question)
         deadline = time.monotonic() + PATIENCE
         for browser in browsers:  # each may be answered by another process
             while browser.get(f"{address}{READY}")[0] != http.client.OK and time.monotonic() < deadline:
