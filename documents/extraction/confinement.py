@@ -78,10 +78,12 @@ def close_from(descriptor: int) -> None:
 
 
 def limit_resources(memory: int, cpu_seconds: int) -> None:
-    """Hard limits; RLIMIT_FSIZE 0 means that no byte reaches a disk, even through a descriptor left open by mistake."""
+    """Hard limits; RLIMIT_FSIZE 0 means that no byte reaches a disk, even through a descriptor left open by mistake.
+
+    That of the CPU says SIGXCPU first, which tells it from a kill by the system, and a second later SIGKILL.
+    """
     for what, value in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_CPU, cpu_seconds),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
@@ -90,3 +92,4 @@ def limit_resources(memory: int, cpu_seconds: int) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 1))

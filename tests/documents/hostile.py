@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 import threading
@@ -104,6 +105,7 @@ _ACTIONS = {
     "tell": _tell,
     "tell_and_loop": lambda rest: _loop(_tell(rest)),
     "loop": _loop,
+    "ignore_and_loop": lambda rest: _loop(str(signal.signal(signal.SIGXCPU, signal.SIG_IGN))),
     "crash": _crash,
     "raw": _raw,
     "flood": lambda _: "x" * (answers.MAX_BYTES + 1),

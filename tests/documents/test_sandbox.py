@@ -83,7 +83,8 @@ def test_memory_is_bounded(hostile: Sandbox) -> None:
 
 
 def test_time_is_bounded(hostile: Sandbox) -> None:
-    assert ended(hostile, "loop", cpu=1, wall=30) == (Reason.TIMEOUT, "SIGKILL")
+    assert ended(hostile, "loop", cpu=1, wall=30) == (Reason.TIMEOUT, "SIGXCPU")
+    assert ended(hostile, "ignore_and_loop", cpu=1, wall=30) == (Reason.TIMEOUT, "SIGKILL")
     assert ended(hostile, "loop", cpu=30, wall=0.3) == (Reason.TIMEOUT, "wall")
 
 
