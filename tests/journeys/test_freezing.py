@@ -135,6 +135,7 @@ def test_several_processes_behind_one_address_answer_alike_and_all_drop_the_keys
 
         running.wait(have_answered, "both to have dropped the keys", 30)
         assert not re.search(rf"Web process {killed} on \S+ Confirmed", page(place))
+    assert "The keys are unfrozen" in place.owner.post(f"{place.path}keys/unfreeze/").words  # other files check every workspace
 
 
 def test_a_killed_and_a_stopped_process_stay_unconfirmed(running: Running, place: Place) -> None:
