@@ -43,9 +43,7 @@ RECOGNISING_CPU, RECOGNISING_WALL, RECOGNISING_ALL = 40, 120.0, 2 * 3600.0
 # The files of an archive go where they come from no faster than whoever takes them stores them; silence is no such wait.
 UNPACKING_CPU, UNPACKING_WALL, UNPACKING_SILENCE = 120, 2 * 3600.0, 60.0
 FORMATS = "documents.extraction.formats"
-# Of the CPU's limit, for who does not end at SIGXCPU: what the kernel says was used is counted otherwise than what it
-# limits. In a virtual machine whose neighbours take turns it was 0.85 of it.
-_NEARLY = 0.75
+_NEARLY = 0.9  # of a limit: what the kernel says was used is counted otherwise than what it limits
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 # -I: no environment variable, user site or working directory reaches the interpreter's path.
