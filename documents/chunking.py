@@ -42,6 +42,10 @@ class Chunker:
         self._text = TextSplitter.from_callback(self.count, capacity)
         self._markdown = MarkdownSplitter.from_callback(self.count, capacity)
 
+    def forget(self) -> None:
+        """Drop the words of the texts it has cut, which would outlive the freeze or the end of their workspace."""
+        self._remembered.cache_clear()
+
     def pieces(self, text: str, *, markdown: bool = False) -> Iterator[Piece]:
         if not markdown:
             yield from self._cut(self._text, text)

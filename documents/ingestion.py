@@ -197,13 +197,16 @@ def _passages(document_id: UUID, headed: bool) -> Iterator[Passage]:
     read = Page._meta.get_field("text").reader()
     sequence = 0
     pages = Page.objects.filter(document_id=document_id).order_by("number").values_list("number", "text")
-    for seen, (number, text) in enumerate(pages.iterator(chunk_size=_PAGES_BETWEEN_LOOKS)):
-        if seen % _PAGES_BETWEEN_LOOKS == 0:
-            ledger.still_working(document_id)
-        for piece in chunks.pieces(read(Page.identity(document_id, number), text), markdown=headed):
-            identity = indexing.passage_id(document_id, sequence)
-            yield Passage(identity, sequence, number, piece.start, piece.end, piece.text, piece.tokens)
-            sequence += 1
+    try:
+        for seen, (number, text) in enumerate(pages.iterator(chunk_size=_PAGES_BETWEEN_LOOKS)):
+            if seen % _PAGES_BETWEEN_LOOKS == 0:
+                ledger.still_working(document_id)
+            for piece in chunks.pieces(read(Page.identity(document_id, number), text), markdown=headed):
+                identity = indexing.passage_id(document_id, sequence)
+                yield Passage(identity, sequence, number, piece.start, piece.end, piece.text, piece.tokens)
+                sequence += 1
+    finally:
+        chunks.forget()
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Ingestion ends every document, can be cut off anywhere, and leaves each passage exactly once."""
 
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,8 +21,12 @@ from documents.reasons import Reason
 from search import indexes, indexing
 from search.models import FIRST_INDEX, Chunk, IndexEntry, Terms
 from search.pool import pool
+from search.presentation import described, folded
+from search.querying import search
+from tenants.keys import presence
 from tenants.keys.keyring import keyring
 from tenants.keys.providers import Keystore, ProviderUnreachable
+from tenants.models import Tenant
 from tests.documents import files
 from tests.factories import DocumentFactory
 
@@ -102,6 +107,30 @@ def test_a_document_becomes_ready() -> None:
     assert_complete(document)
     assert (now(document).format, now(document).pages) == ("pdf", 2)
     assert now(document).finished_at is not None
+
+
+def test_no_cache_of_the_process_remembers_a_word_of_it(in_workspace_a: Tenant) -> None:
+    """A page says after a freeze that words are dropped: what keeps them knows whose they are, and nothing else does."""
+    word = "quillfeathers"
+    document = DocumentFactory(content=f"{word} of the old library. ".encode() * 40)
+    ingestion.ingest(document.id)
+    found = search(f"where are the {word}", collections={document.collection_id})
+    assert [shown.snippet.words for shown in described(folded(found.hits, {document.collection_id}).passages, word, ())] == [
+        (word,)
+    ]
+    presence._drop(in_workspace_a.pk)
+    caches = [each for each in gc.get_objects() if type(each).__name__ == "_lru_cache_wrapper"]
+    assert len(caches) > 20
+    assert [cache.__qualname__ for cache in caches if word in _texts(gc.get_referents(cache))] == []
+
+
+def _texts(kept: list[Any], depth: int = 4) -> set[str]:
+    """Texts in a cache: keys are texts, or tuples and lists of them."""
+    found = {each for each in kept if isinstance(each, str)}
+    if depth:
+        inside = [each for each in kept if isinstance(each, (dict, tuple, list))]
+        found |= _texts(gc.get_referents(*inside), depth - 1) if inside else set()
+    return found
 
 
 def test_running_it_again_changes_nothing() -> None:
