@@ -118,8 +118,13 @@ def check(tenant: Tenant) -> Verdict:
 
 
 def last_verdict(tenant: Tenant) -> Verdict | None:
-    found = witness.record(_verdict_name(tenant))
-    return Verdict(**found) if found else None
+    """What the last check found; of a record that is damaged, which the next check replaces, that it is."""
+    try:
+        found = witness.record(_verdict_name(tenant))
+        return Verdict(**found) if found else None
+    except (ValueError, TypeError):
+        never = datetime.fromtimestamp(0, UTC).isoformat()
+        return Verdict(never, 0, "", f"What the last check found cannot be read: {_verdict_name(tenant)} in WITNESS_DIR.")
 
 
 def _verdict_name(tenant: Tenant) -> str:

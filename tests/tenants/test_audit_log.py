@@ -125,6 +125,17 @@ def test_shortened_and_grown_again_it_does_not_fit_what_was_checked(logged: Any,
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_damaged_record_of_the_last_check_is_said_until_the_next(logged: Any, client_owner: Any) -> None:
+    verifying.check(logged)
+    witness._path(f"audit-checks/{logged.pk}").write_text("{")
+    assert "cannot be read: audit-checks/" in client_owner.get("/w/alpha/log/").content.decode()
+    assert not verifying.verify(logged).problem
+    with workspace(logged):
+        verifying.check_daily()
+    assert "Whole up to entry" in client_owner.get("/w/alpha/log/").content.decode()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_broken_log_raises_the_alarm_and_tells_owners_once(
     logged: Any, owner: Any, by_sql: Operator, mail_server: Any, mailoutbox: Any, client_owner: Any
 ) -> None:
